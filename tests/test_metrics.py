@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as peer
+
+from tfew_jax import metrics
+
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1)
+
+
+def test_accuracy_counts_the_right_rows():
+    assert metrics.accuracy([0, 1, 2, 2], [0, 1, 1, 2]) == 0.75
+
+
+def test_confusion_matrix_has_labels_as_rows_and_predictions_as_columns():
+    matrix = metrics.confusion_matrix([1, 1, 0], [0, 1, 0], num_choices=3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_macro_f1_is_the_mean_over_classes_computed_by_hand():
+    # class 0: precision 1, recall 1/2, F1 2/3; class 1: precision 1/2, recall 1, 2/3
+    assert metrics.macro_f1([1, 1, 0], [0, 1, 0]) == pytest.approx(2 / 3)
+    # class 2 is predicted once and never right: it counts as 0
+    assert metrics.macro_f1([2, 1, 0], [0, 1, 0]) == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+
+@settings(deadline=None)
+@given(PAIRS)
+def test_metrics_equal_those_of_scikit_learn(pairs):
+    predictions, labels = (list(column) for column in zip(*pairs, strict=True))
+    assert metrics.accuracy(predictions, labels) == pytest.approx(
+        peer.accuracy_score(labels, predictions)
+    )
+    assert metrics.macro_f1(predictions, labels) == pytest.approx(
+        peer.f1_score(labels, predictions, average="macro", zero_division=0)
+    )
+    np.testing.assert_array_equal(
+        metrics.confusion_matrix(predictions, labels, num_choices=5),
+        peer.confusion_matrix(labels, predictions, labels=range(5)),
+    )
+
+
+def test_quartiles_of_five_seeds_are_the_second_and_the_fourth_value():
+    summary = metrics.summarize([0.5, 0.1, 0.4, 0.2, 0.3])
+    assert summary == pytest.approx({"median": 0.3, "q1": 0.2, "q3": 0.4, "n": 5})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.summarize([]), "no values"),
+        (lambda: metrics.accuracy([], []), "no rows"),
+        (lambda: metrics.accuracy([1], [1, 0]), "1 predictions for 2 labels"),
+        (
+            lambda: metrics.confusion_matrix([0], [3], num_choices=3),
+            "label 3 is not the index of one of 3 choices",
+        ),
+    ],
+)
+def test_input_that_cannot_be_measured_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
