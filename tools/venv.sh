@@ -17,7 +17,7 @@ find_python() {
 }
 
 prepare_venv() {
-  local python stamp hash extra missing=()
+  local python stamp hash extra missing=() extras=""
   if [ ! -x .venv/bin/python ]; then
     python=$(find_python) || return 1
     echo "making .venv with $("$python" --version)"
@@ -27,7 +27,9 @@ prepare_venv() {
   hash=$(.venv/bin/python -c \
     'import hashlib; print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())')
   for extra in "$@"; do
-    grep -qxs "$hash $extra" "$stamp" || missing+=("$extra")
+    grep -qxs "$hash $extra" "$stamp" && continue
+    missing+=("$extra")
+    [ "$extra" = core ] || extras="$extras${extras:+,}$extra"
   done
   if [ ${#missing[@]} -eq 0 ]; then
     return
@@ -40,7 +42,7 @@ prepare_venv() {
       .venv/bin/python -m pip install -q 'torch==2.13.0+cpu' 2>/dev/null ||
         echo "no CPU build of torch at hand, taking the default build" ;;
   esac
-  .venv/bin/python -m pip install -q -e ".[$(IFS=,; echo "${missing[*]/#core/}")]" || return 1
+  .venv/bin/python -m pip install -q -e ".${extras:+[$extras]}" || return 1
   for extra in "${missing[@]}" core; do
     echo "$hash $extra" >> "$stamp"
   done
