@@ -1,0 +1,120 @@
+"""What the other parts do with a model: initial values, logits, log-probabilities."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from tfew_jax import peft
+from tfew_jax.models.config import T5Config
+from tfew_jax.models.t5 import T5
+from tfew_jax.types import DECODER_START_ID, Batch, Params
+
+
+def init(
+    config: T5Config, method: peft.PeftMethod | None, key: Key[Array, ""]
+) -> Params:
+    """Initial float32 parameters, stacked where the config scans its layers."""
+    return nn.unbox(jax.jit(lambda key: _init_boxed(config, method, key))(key))
+
+
+def boxed_abstract_params(config: T5Config, method: peft.PeftMethod | None) -> Any:
+    """Shapes, dtypes and logical axes of all parameters; computes nothing."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(lambda key: _init_boxed(config, method, key), key)
+
+
+def abstract_params(config: T5Config, method: peft.PeftMethod | None = None) -> Params:
+    """Shapes and dtypes of all parameters; computes nothing."""
+    return nn.unbox(boxed_abstract_params(config, method))
+
+
+def _init_boxed(
+    config: T5Config, method: peft.PeftMethod | None, key: Key[Array, ""]
+) -> Any:
+    tokens = jnp.ones((1, 1), jnp.int32)
+    index = None
+    if method is not None and method.num_adapters is not None:
+        index = jnp.zeros((1,), jnp.int32)
+    model = T5(config, method)
+    return model.init(key, tokens, tokens[:, None], adapter_index=index)["params"]
+
+
+def forward(
+    model: T5,
+    params: Params,
+    *,
+    encoder_input_tokens: Int[Array, "batch length"],
+    decoder_input_tokens: Int[Array, "batch choices target_length"],
+    **kwargs: Any,
+) -> tuple[
+    Float[Array, "batch choices target_length vocab"],
+    Float[Array, "batch longer embed"],
+]:
+    """Logits in float32, and the encoded input.
+
+    Args:
+        model: The model.
+        params: Its parameters, stacked where its config scans.
+        encoder_input_tokens: Token ids, 0 at pads.
+        decoder_input_tokens: Token ids, each row starting with 0.
+        **kwargs: Passed on: `encoder_mask`, segment ids, `adapter_index`,
+            `dropout_keys`.
+    """
+    return model.apply(
+        {"params": params}, encoder_input_tokens, decoder_input_tokens, **kwargs
+    )
+
+
+def shift_right(
+    targets: Int[Array, "batch choices target_length"],
+) -> Int[Array, "batch choices target_length"]:
+    """Decoder inputs of targets: the start token, then all but the last target."""
+    return jnp.pad(
+        targets[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=DECODER_START_ID
+    )
+
+
+def token_log_probs(
+    model: T5,
+    params: Params,
+    batch: Batch,
+    *,
+    dropout_keys: Key[Array, "batch"] | None = None,
+) -> Float[Array, "batch choices target_length"]:
+    """Log-probability of each target token given those before it; 0 at pads.
+
+    Args:
+        model: The model.
+        params: Its parameters, stacked where its config scans.
+        batch: The batch.
+        dropout_keys: One key a row, folded by adapter, step and row; None switches
+            dropout off.
+    """
+    targets = jnp.asarray(batch["decoder_target_tokens"])
+    inputs = batch.get("decoder_input_tokens")
+    logits, _ = forward(
+        model,
+        params,
+        encoder_input_tokens=batch["encoder_input_tokens"],
+        decoder_input_tokens=shift_right(targets) if inputs is None else inputs,
+        encoder_segment_ids=batch.get("encoder_segment_ids"),
+        decoder_segment_ids=batch.get("decoder_segment_ids"),
+        adapter_index=batch.get("adapter_index"),
+        dropout_keys=dropout_keys,
+    )
+    return target_log_probs(logits, targets, mask=targets > 0)
+
+
+def target_log_probs(
+    logits: Float[Array, "batch choices target_length vocab"],
+    targets: Int[Array, "batch choices target_length"],
+    *,
+    mask: Bool[Array, "batch choices target_length"],
+) -> Float[Array, "batch choices target_length"]:
+    """Log-softmax of the logits at the targets; 0 where the mask is False."""
+    picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    log_probs = picked - jax.nn.logsumexp(logits, axis=-1)
+    return jnp.where(mask, log_probs, 0.0)

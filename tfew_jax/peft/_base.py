@@ -1,0 +1,192 @@
+"""The contract between models and methods.
+
+A site is a place in the model where a method may act. There are three kinds, each
+with one signature, so that a new method never changes a layer:
+
+    rescale   x -> x                    keys, values, hidden layer, sub-layer output
+    lengthen  (x, mask) -> (x, mask)    the encoder's input
+    dense     (inputs, y) -> y          every dense kernel
+
+`adapter_index` names the adapter of each row where a method holds several (a bank);
+it is None where it holds one.
+"""
+
+import dataclasses
+import enum
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import traverse_util
+from jaxtyping import Array, Bool, Float, Int
+
+from tfew_jax.types import Params
+
+
+class Site(enum.StrEnum):
+    """Where a method may act; the value is part of parameter names."""
+
+    KEY = "key"  # rescale, before the head split
+    VALUE = "value"  # rescale, before the head split
+    MLP_HIDDEN = "mlp_hidden"  # rescale, after the activation
+    SUBLAYER_OUTPUT = "sublayer_output"  # rescale, before dropout and residual
+    ENCODER_INPUT = "encoder_input"  # lengthen, before the embedding dropout
+    DENSE = "dense"  # dense, at every kernel of attention and feed-forward
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PeftMethod:
+    """A way to tune a frozen model with few parameters.
+
+    Subclasses say what module acts at a site and how their parameters fold into
+    the frozen ones. They are hashable, so that a model may hold them.
+
+    Attributes:
+        num_adapters: Size of the bank, or None for one adapter without that axis.
+    """
+
+    name: ClassVar[str]
+    trainable: ClassVar[str]  # pattern of the parameter paths that are trained
+
+    num_adapters: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_adapters is not None and self.num_adapters < 1:
+            raise ValueError(f"num_adapters must be positive, got {self.num_adapters}")
+
+    def module_at(self, site: Site) -> nn.Module | None:
+        """The module that acts at a site, or None."""
+        raise NotImplementedError
+
+    def fold(self, params: Params) -> Params:
+        """Parameters of a plain model that computes the same.
+
+        The given tree is left as it is: the base is kept, never divided back.
+        """
+        raise NotImplementedError
+
+    def num_parameters(self, config: Any) -> int:
+        """Trainable parameters that the method adds to a model of that config."""
+        raise NotImplementedError
+
+    def trainable_paths(self, params: Params) -> set[str]:
+        """Paths, joined by '/', of the parameters that are trained.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        paths = ["/".join(path) for path in traverse_util.flatten_dict(dict(params))]
+        found = {path for path in paths if re.search(self.trainable, path)}
+        if not found:
+            raise ValueError(
+                f"no parameter path matches {self.trainable!r}, so nothing would be "
+                f"trained; the first paths are {sorted(paths)[:3]}"
+            )
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and settings, as they are saved beside an adapter."""
+        settings = dataclasses.asdict(self)
+        settings = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()
+        }
+        return {"name": self.name, **settings}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Builds the method from `to_dict` without the name.
+
+        Raises:
+            ValueError: If a setting is unknown or not allowed.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(settings) - known):
+            raise ValueError(
+                f"unknown settings {unknown} of method {cls.name!r}; "
+                f"known: {', '.join(sorted(known))}"
+            )
+        tuples = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+        }
+        return cls(**tuples)
+
+
+class Rescale(nn.Module):
+    """Multiplies the last dimension by a learned vector that starts at one.
+
+    Attributes:
+        axis: Logical name of the last dimension.
+        num_adapters: Rows of the bank; None for a single vector.
+    """
+
+    axis: str
+    num_adapters: int | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch *rest features"],
+        adapter_index: Int[Array, "batch"] | None,
+    ) -> Float[Array, "batch *rest features"]:
+        bank = () if self.num_adapters is None else (self.num_adapters,)
+        axes = (*(("adapters",) if bank else ()), self.axis)
+        init = nn.with_logical_partitioning(nn.initializers.ones_init(), axes)
+        scale = self.param("scale", init, (*bank, x.shape[-1]), jnp.float32)
+        scale = scale.astype(x.dtype)
+        if bank:
+            scale = rows_of(scale, adapter_index, x.ndim)
+        else:
+            scale = scale.reshape((1,) * (x.ndim - 1) + (-1,))
+        return x * scale
+
+
+def rows_of(
+    bank: Float[Array, "adapters features"],
+    adapter_index: Int[Array, "batch"] | None,
+    ndim: int,
+) -> Float[Array, "batch *ones features"]:
+    """Each row's vector, shaped to broadcast over `ndim` dimensions.
+
+    Raises:
+        ValueError: If a bank is used without an index for each row.
+    """
+    if adapter_index is None:
+        raise ValueError("a bank of adapters needs adapter_index, one entry a row")
+    rows = bank[adapter_index]
+    return rows.reshape(rows.shape[0], *(1,) * (ndim - 2), rows.shape[-1])
+
+
+def rescale(
+    method: PeftMethod | None,
+    site: Site,
+    x: Float[Array, "batch *rest features"],
+    adapter_index: Int[Array, "batch"] | None,
+) -> Float[Array, "batch *rest features"]:
+    """What a method makes of an activation at a rescaling site."""
+    module = None if method is None else method.module_at(site)
+    return x if module is None else module(x, adapter_index)
+
+
+def lengthen(
+    method: PeftMethod | None,
+    site: Site,
+    x: Float[Array, "batch length embed"],
+    mask: Bool[Array, "batch length"],
+    adapter_index: Int[Array, "batch"] | None,
+) -> tuple[Float[Array, "batch longer embed"], Bool[Array, "batch longer"]]:
+    """What a method makes of a sequence and its mask at a lengthening site."""
+    module = None if method is None else method.module_at(site)
+    return (x, mask) if module is None else module(x, mask, adapter_index)
+
+
+def dense(
+    method: PeftMethod | None,
+    inputs: Float[Array, "batch *rest features"],
+    y: Float[Array, "batch *rest outputs"],
+    adapter_index: Int[Array, "batch"] | None,
+) -> Float[Array, "batch *rest outputs"]:
+    """What a method makes of a dense kernel's output, given its inputs."""
+    module = None if method is None else method.module_at(Site.DENSE)
+    return y if module is None else module(inputs, y, adapter_index)
