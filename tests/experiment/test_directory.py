@@ -1,0 +1,153 @@
+import json
+import multiprocessing
+
+import pytest
+
+from tfew_jax.experiment import directory
+
+
+def record(run, **more):
+    return {"run": run, **more}
+
+
+def test_records_are_read_back_in_the_order_they_were_added(tmp_path):
+    records = directory.Records(tmp_path / "results.jsonl")
+    for name in ("seed-1", "seed-0"):
+        records.append(record(name, accuracy=0.5, text="naïve"))
+    again = directory.Records(tmp_path / "results.jsonl")
+    assert again.all() == records.all()
+    assert [r["run"] for r in again.all()] == ["seed-1", "seed-0"]
+    assert "seed-1" in again and "seed-2" not in again
+
+
+@pytest.mark.parametrize("keep", [1, 5, 20])
+def test_a_torn_last_line_is_cut_off_and_nothing_else(tmp_path, keep):
+    path = tmp_path / "results.jsonl"
+    directory.Records(path).append(record("seed-0"))
+    whole = path.read_bytes()
+    torn = (json.dumps(record("seed-1", accuracy=1.0)) + "\n").encode()[:keep]
+    path.write_bytes(whole + torn)
+    records = directory.Records(path)
+    assert path.read_bytes() == whole
+    records.append(record("seed-1"))
+    runs = [json.loads(line)["run"] for line in path.read_text().splitlines()]
+    assert runs == ["seed-0", "seed-1"]
+
+
+def test_a_second_record_of_a_run_is_refused(tmp_path):
+    records = directory.Records(tmp_path / "results.jsonl")
+    records.append(record("seed-0"))
+    with pytest.raises(ValueError, match="already holds a record of seed-0"):
+        records.append(record("seed-0"))
+
+
+def test_a_record_that_does_not_fit_on_the_disk_leaves_the_others(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "results.jsonl"
+    records = directory.Records(path)
+    records.append(record("seed-0"))
+    before = path.read_bytes()
+    write = directory.os.write
+    monkeypatch.setattr(directory.os, "write", lambda fd, data: write(fd, data[:7]))
+    with pytest.raises(OSError, match="no space left"):
+        records.append(record("seed-1"))
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_record_is_named_by_its_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"run": "a"}\nnot json\n')
+    with pytest.raises(ValueError, match=r"results\.jsonl, line 2: not a record"):
+        directory.Records(path)
+
+
+def test_a_directory_with_the_same_settings_is_continued(tmp_path):
+    for _ in range(2):
+        with directory.open_directory(tmp_path / "out", settings={"seeds": (0, 1)}):
+            pass
+
+
+def test_other_settings_are_refused_and_the_differing_ones_named(tmp_path):
+    with directory.open_directory(tmp_path, settings={"steps": 5, "seeds": [0]}):
+        pass
+    with pytest.raises(ValueError) as error:
+        with directory.open_directory(tmp_path, settings={"steps": 6, "seeds": [0]}):
+            pass
+    assert "steps was 5, now 6" in str(error.value)
+    assert "seeds" not in str(error.value)
+    assert "--overwrite" in str(error.value)
+
+
+def test_overwrite_removes_our_files_and_no_others(tmp_path):
+    with directory.open_directory(tmp_path, settings={"steps": 5}) as path:
+        directory.Records(path / "results.jsonl").append(record("seed-0"))
+        (path / "runs").mkdir()
+        (path / "thesis.txt").write_text("mine")
+    with directory.open_directory(tmp_path, settings={"steps": 6}, overwrite=True):
+        assert json.loads((tmp_path / "settings.json").read_text()) == {"steps": 6}
+        assert not (tmp_path / "results.jsonl").exists()
+        assert not (tmp_path / "runs").exists()
+        assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_files_of_ours_without_settings_are_not_written_over(tmp_path):
+    (tmp_path / "predictions.csv").write_text("of another program")
+    with pytest.raises(ValueError, match=r"holds predictions\.csv but no settings"):
+        with directory.open_directory(tmp_path, settings={}):
+            pass
+    assert (tmp_path / "predictions.csv").read_text() == "of another program"
+
+
+def _hold(path, ready, done):
+    with directory.open_directory(path, settings={}):
+        ready.set()
+        done.wait(60)
+
+
+def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, ready, done))
+    process.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(
+            directory.DirectoryInUse, match=f"in use by process {process.pid}"
+        ):
+            with directory.open_directory(tmp_path, settings={}):
+                pass
+    finally:
+        done.set()
+        process.join()
+    with directory.open_directory(tmp_path, settings={}):
+        pass  # the lock went with the process
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write to .*file/out"):
+        with directory.open_directory(tmp_path / "file" / "out", settings={}):
+            pass
+
+
+def test_predictions_have_a_column_for_the_score_of_every_choice(tmp_path):
+    path = tmp_path / "predictions.csv"
+    rows = [
+        {"row": 0, "prediction": "no, never", "scores": [-1.0, -0.5]},
+        {"row": 1, "prediction": "yes", "scores": [-0.25, -2.0]},
+    ]
+    shared = [{**row, "choices": ("yes", "no, never")} for row in rows]
+    directory.write_predictions(path, shared, num_choices=2)
+    assert path.read_text().splitlines() == [
+        'row,prediction,score:yes,"score:no, never"',
+        '0,"no, never",-1.000000,-0.500000',
+        "1,yes,-0.250000,-2.000000",
+    ]
+    own = [{**rows[0], "choices": ("a",), "scores": [1.0]}, {**rows[1], "choices": ()}]
+    directory.write_predictions(path, own, num_choices=2)
+    assert path.read_text().splitlines() == [
+        "row,prediction,score_0,score_1",
+        '0,"no, never",1.000000,',
+        "1,yes,-0.250000,-2.000000",
+    ]

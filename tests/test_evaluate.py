@@ -1,0 +1,124 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfew_jax import evaluate, models
+
+CONFIG = models.T5Config(
+    vocab_size=32,
+    emb_dim=16,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=32,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+)
+MODEL = models.T5(CONFIG, None)
+INPUTS = np.array([[5, 6, 7, 1, 0], [8, 9, 1, 0, 0], [3, 1, 0, 0, 0]], np.int32)
+TARGETS = np.array(
+    [
+        [[4, 1, 0], [5, 6, 1], [7, 1, 0]],
+        [[4, 1, 0], [5, 6, 1], [7, 1, 0]],
+        [[9, 1, 0], [8, 1, 0], [0, 0, 0]],
+    ],
+    np.int32,
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return models.init(CONFIG, None, jax.random.key(1))
+
+
+def batch_of(rows, *, ids=None, padding=0, length=5, target_length=3):
+    inputs = np.zeros((len(rows) + padding, length), np.int32)
+    targets = np.zeros((len(rows) + padding, 3, target_length), np.int32)
+    inputs[: len(rows), :5], targets[: len(rows), :, :3] = INPUTS[rows], TARGETS[rows]
+    return {
+        "encoder_input_tokens": inputs,
+        "decoder_target_tokens": targets,
+        "choice_mask": (targets > 0).any(-1),
+        "label": np.zeros(len(inputs), np.int32),
+        "example_id": np.array([*(ids or rows), *[-1] * padding], np.int32),
+    }
+
+
+def test_a_score_is_the_mean_log_probability_of_the_tokens_with_the_last(params):
+    scores, _ = evaluate.score_choices(MODEL, params, [batch_of([0])])
+    logits, _ = models.forward(
+        MODEL,
+        params,
+        encoder_input_tokens=INPUTS[:1],
+        decoder_input_tokens=jnp.array([[[0, 5, 6]]]),
+    )
+    log_probs = jax.nn.log_softmax(logits[0, 0])
+    by_hand = (log_probs[0, 5] + log_probs[1, 6] + log_probs[2, 1]) / 3
+    np.testing.assert_allclose(scores[0, 1], by_hand, rtol=1e-5)
+    sums, _ = evaluate.score_choices(
+        MODEL, params, [batch_of([0])], normalization="sum"
+    )
+    np.testing.assert_allclose(sums[0, 1], 3 * by_hand, rtol=1e-5)
+
+
+def test_a_choice_that_a_row_does_not_have_is_never_predicted(params):
+    scores, _ = evaluate.score_choices(MODEL, params, [batch_of([2])])
+    assert scores[0, 2] == -np.inf
+    assert evaluate.predict(scores)[0] in (0, 1)
+
+
+@given(padding=st.integers(0, 3), longer=st.integers(0, 4), wider=st.integers(0, 2))
+def test_padding_of_rows_inputs_and_choices_changes_no_score(
+    params, padding, longer, wider
+):
+    plain, _ = evaluate.score_choices(MODEL, params, [batch_of([0, 1, 2])])
+    padded, ids = evaluate.score_choices(
+        MODEL,
+        params,
+        [
+            batch_of(
+                [0, 1, 2], padding=padding, length=5 + longer, target_length=3 + wider
+            )
+        ],
+    )
+    assert ids.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(padded, plain, rtol=1e-5)
+
+
+def test_rows_come_back_in_the_order_of_their_ids(params):
+    whole, _ = evaluate.score_choices(MODEL, params, [batch_of([0, 1, 2])])
+    parts, ids = evaluate.score_choices(
+        MODEL, params, [batch_of([2, 0], padding=1), batch_of([1], padding=2)]
+    )
+    assert ids.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+
+
+def test_of_equal_scores_the_first_choice_is_predicted():
+    scores = np.array([[-2.0, -1.0, -1.0], [0.0, 0.0, 0.0]])
+    assert evaluate.predict(scores).tolist() == [1, 0]
+
+
+def test_scores_that_are_not_numbers_are_refused():
+    with pytest.raises(ValueError, match="row 1 hold NaN"):
+        evaluate.predict(np.array([[0.0, 1.0], [np.nan, 1.0]]))
+
+
+def test_an_id_that_occurs_twice_and_no_rows_at_all_are_refused(params):
+    with pytest.raises(ValueError, match="twice"):
+        evaluate.score_choices(MODEL, params, [batch_of([0, 1], ids=[4, 4])])
+    with pytest.raises(ValueError, match="no rows"):
+        evaluate.score_choices(MODEL, params, [])
+
+
+def test_other_parameters_and_an_equal_model_do_not_compile_again(params):
+    evaluate.score_choices(MODEL, params, [batch_of([0, 1])])
+    compiled = evaluate._scores._cache_size()
+    other = jax.tree.map(lambda leaf: leaf * 2, params)
+    equal = models.T5(dataclasses.replace(CONFIG), None)
+    evaluate.score_choices(equal, other, [batch_of([1, 2]), batch_of([0], padding=1)])
+    assert evaluate._scores._cache_size() == compiled

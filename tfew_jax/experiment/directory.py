@@ -1,0 +1,257 @@
+"""A directory that holds one experiment: lock, settings, records, finished marker.
+
+    settings.json      what determines the result; another run here is refused
+    results.jsonl      one record a run, appended whole or not at all
+    runs/RUN/          checkpoints, adapter and predictions of one run
+    FINISHED           written last
+
+Nothing already written is lost or half-written: files are replaced by renaming, a
+record is one append followed by fsync, and a last line that a killed process or a
+full disk left torn is cut off before the next append.
+"""
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+SETTINGS = "settings.json"
+RECORDS = "results.jsonl"
+FINISHED = "FINISHED"
+LOCK = ".lock"
+# What --overwrite removes; other files in the directory are none of our business.
+OWN_FILES = (
+    *(FINISHED, SETTINGS, RECORDS, "summary.json", "predictions.csv", "log.txt"),
+    *("config.gin", "operative_config.gin", "adapter", "runs", "tensorboard"),
+)
+
+
+class DirectoryInUse(ValueError):
+    """Another process writes to the directory."""
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that it is complete or as it was before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes indented JSON so that it is complete or as it was before."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+class Records:
+    """The records of `results.jsonl`, one a run, in the order they were added."""
+
+    def __init__(self, path: pathlib.Path):
+        """Reads the file if there is one, after cutting off a torn last line."""
+        self._path = path
+        self._records: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            _cut_torn_line(path)
+            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+                try:
+                    record = json.loads(line)
+                    self._records[record["run"]] = record
+                except (ValueError, TypeError, KeyError) as error:
+                    raise ValueError(
+                        f"{path}, line {number}: not a record ({error}); "
+                        "restore the file, or start again with --overwrite"
+                    ) from error
+
+    def __contains__(self, run: str) -> bool:
+        return run in self._records
+
+    def __getitem__(self, run: str) -> dict[str, Any]:
+        return self._records[run]
+
+    def all(self) -> list[dict[str, Any]]:
+        """All records, oldest first."""
+        return list(self._records.values())
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds the record of a run, which is on the disk when this returns.
+
+        Raises:
+            ValueError: If there is a record of that run already.
+        """
+        if record["run"] in self:
+            raise ValueError(f"{self._path} already holds a record of {record['run']}")
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        data = line.encode()
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(f"no space left for a record in {self._path}")
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+        self._records[record["run"]] = json.loads(line)
+
+
+def _cut_torn_line(path: pathlib.Path) -> None:
+    """Removes what follows the last newline of a file."""
+    content = path.read_bytes()
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        os.truncate(path, complete)
+
+
+def write_predictions(
+    path: pathlib.Path, rows: Sequence[Mapping[str, Any]], num_choices: int
+) -> None:
+    """Writes row, prediction and the score of every choice as CSV.
+
+    Args:
+        path: The file.
+        rows: Mappings with `row` (0-based), `prediction` (the text), `scores`
+            (one number a choice; missing choices of a row are left empty), and
+            optionally `choices`.
+        num_choices: The largest number of choices of a row.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "prediction", *_score_columns(rows, num_choices)])
+    for row in rows:
+        scores = [f"{score:.6f}" for score in row["scores"]]
+        scores += [""] * (num_choices - len(scores))
+        writer.writerow([row["row"], row["prediction"], *scores])
+    write_text(path, text.getvalue())
+
+
+def _score_columns(rows: Sequence[Mapping[str, Any]], num_choices: int) -> list[str]:
+    """`score:TEXT` where all rows share their choices, `score_0 …` where not."""
+    choices = {tuple(row.get("choices", ())) for row in rows}
+    if len(choices) == 1:
+        (names,) = choices
+        if len(names) == num_choices:
+            return [f"score:{name}" for name in names]
+    return [f"score_{index}" for index in range(num_choices)]
+
+
+def copy_directory(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a directory so that the target is complete or as it was before."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(temporary, target)
+
+
+@contextlib.contextmanager
+def open_directory(
+    path: str | os.PathLike[str],
+    *,
+    settings: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Iterator[pathlib.Path]:
+    """Locks a directory for one process and checks that it is ours to use.
+
+    Args:
+        path: The directory; made if it is not there.
+        settings: What determines the result, as JSON values. They are saved by the
+            first run, and compared with by later ones, which continue it.
+        overwrite: Remove what an earlier run left instead of continuing it.
+
+    Yields:
+        The absolute path of the directory.
+
+    Raises:
+        DirectoryInUse: If another process has it open.
+        ValueError: If it holds a run with other settings (the differing ones are
+            named), files of ours without settings, or cannot be written.
+    """
+    directory = pathlib.Path(path).expanduser().absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {directory} ({error.strerror}); name another directory"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise DirectoryInUse(
+                f"{directory} is in use by process {lock.read().strip() or '?'}; "
+                "wait for it, or name another directory"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        if overwrite:
+            _remove_own_files(directory)
+        _check_settings(directory, json.loads(json.dumps(dict(settings))))
+        yield directory
+
+
+def _remove_own_files(directory: pathlib.Path) -> None:
+    for name in OWN_FILES:
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _check_settings(directory: pathlib.Path, settings: Mapping[str, Any]) -> None:
+    """Saves the settings of a first run, compares with those of an earlier one."""
+    path = directory / SETTINGS
+    if not path.exists():
+        if found := [name for name in OWN_FILES if (directory / name).exists()]:
+            raise ValueError(
+                f"{directory} holds {', '.join(found)} but no {SETTINGS}; "
+                "name another directory, or replace it with --overwrite"
+            )
+        write_json(path, settings)
+        return
+    try:
+        there = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not JSON; replace the run with --overwrite"
+        ) from error
+    if differing := differences(there, settings):
+        raise ValueError(
+            f"{directory} holds a run with other settings: {'; '.join(differing)}. "
+            "Name another directory, or replace that run with --overwrite"
+        )
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """One phrase for every setting that differs."""
+    absent = "(absent)"
+    return [
+        f"{name} was {_short(there.get(name, absent))}, "
+        f"now {_short(here.get(name, absent))}"
+        for name in sorted({*there, *here})
+        if there.get(name, absent) != here.get(name, absent)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = value if value == "(absent)" else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"

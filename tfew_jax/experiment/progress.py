@@ -1,0 +1,166 @@
+"""What a person sees of a run: a bar on a terminal, lines in a log, TensorBoard.
+
+On a terminal one bar shows the current run with loss, steps a second and time left,
+over all runs. Elsewhere, and always in `log.txt`, plain lines say the same at the
+first, the last and every tenth part of the steps.
+"""
+
+import contextlib
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+import rich.console
+import rich.progress
+
+_LINES_PER_RUN = 10
+
+
+class Progress:
+    """Reports the steps of several runs of equal length."""
+
+    def __init__(
+        self,
+        *,
+        log_file: IO[str] | None = None,
+        tensorboard: pathlib.Path | None = None,
+        stream: IO[str] | None = None,
+        quiet: bool = False,
+    ):
+        """Makes a reporter that shows nothing yet.
+
+        Args:
+            log_file: Where plain lines go as well.
+            tensorboard: Directory of TensorBoard event files, one a run.
+            stream: Where a person looks; standard error if None.
+            quiet: Whether nothing is shown there.
+        """
+        self._log_file = log_file
+        self._tensorboard = tensorboard
+        self._console = rich.console.Console(
+            file=stream or sys.stderr, quiet=quiet, highlight=False, soft_wrap=True
+        )
+        self._bar: rich.progress.Progress | None = None
+        self._task: Any = None
+        self._writer: Any = None
+        self._run, self._num_steps = "", 0
+        self._steps_left = 0  # of all runs, this one included
+        self._speed = _Speed()
+
+    def say(self, line: str) -> None:
+        """Shows a line and writes it to the log."""
+        self._log(line)
+        self._console.print(line, markup=False)
+
+    def plan(self, num_steps: int) -> None:
+        """States how many steps all runs together will take from here."""
+        self._steps_left = num_steps
+
+    @contextlib.contextmanager
+    def run(self, name: str, *, first_step: int, num_steps: int) -> Iterator[None]:
+        """Reports one run, from its first step here to its last."""
+        self._run, self._num_steps = name, num_steps
+        self._speed.restart()
+        if self._console.is_terminal:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TextColumn("{task.fields[numbers]}"),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(
+                name, total=num_steps, completed=first_step, numbers="compiling"
+            )
+            self._bar.start()
+        if self._tensorboard is not None:
+            self._writer = _event_writer(self._tensorboard / name, first_step)
+        try:
+            yield
+        finally:
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Reports that `step` steps of the run are done."""
+        self._steps_left -= 1
+        self._speed.count()
+        every = max(1, self._num_steps // _LINES_PER_RUN)
+        due = step == self._num_steps or step % every == 0
+        numbers = self._numbers(metrics)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, numbers=numbers)
+        if due:
+            line = f"{self._run}: step {step}/{self._num_steps}  {numbers}"
+            self._log(line)
+            if self._bar is None:
+                self._console.print(line, markup=False)
+        if self._writer is not None:
+            for name, value in metrics.items():
+                self._writer.add_scalar(f"train/{name}", value, step)
+
+    def scalars(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers of a finished run to TensorBoard."""
+        if self._tensorboard is None:
+            return
+        writer = _event_writer(self._tensorboard / name, None)
+        for key, value in values.items():
+            writer.add_scalar(key, value, step)
+        writer.close()
+
+    def _numbers(self, metrics: Mapping[str, float]) -> str:
+        rate = self._speed.rate()
+        parts = [f"loss {metrics['loss']:.4f}"]
+        if rate is not None:
+            left = _duration(self._steps_left / rate)
+            parts += [f"{rate:.1f} steps/s", f"{left} left"]
+        return "  ".join(parts)
+
+    def _log(self, line: str) -> None:
+        if self._log_file is not None:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._log_file.write(f"{stamp}  {line}\n")
+            self._log_file.flush()
+
+
+class _Speed:
+    """Steps a second; the first step of a run compiles and is left out."""
+
+    def __init__(self) -> None:
+        self._done, self._seconds = 0, 0.0
+        self._last: float | None = None
+
+    def restart(self) -> None:
+        self._last = None
+
+    def count(self) -> None:
+        now = time.monotonic()
+        if self._last is not None:
+            self._done += 1
+            self._seconds += now - self._last
+        self._last = now
+
+    def rate(self) -> float | None:
+        return self._done / self._seconds if self._seconds > 0 else None
+
+
+def _event_writer(directory: pathlib.Path, first_step: int | None) -> Any:
+    import tensorboardX  # slow to import
+
+    purge = None if first_step is None else first_step + 1
+    return tensorboardX.SummaryWriter(str(directory), purge_step=purge)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
