@@ -207,8 +207,8 @@ class Template:
     def _shown(self, view: "_View") -> TemplateError:
         return TemplateError(
             f"{self.name}: the input depends on the label column "
-            f"{view.label_column or 'label'!r}, so that it would tell the answer; use the label "
-            "only after '|||'"
+            f"{view.label_column or 'label'!r}, so that it would tell the answer; use "
+            "the label only after '|||'"
         )
 
     def _check_target(
