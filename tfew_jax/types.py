@@ -16,7 +16,7 @@ The dimension words of every annotation in this library:
 """
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ UNK_ID = 2
 DECODER_START_ID = 0
 
 
-class Batch(TypedDict, total=False):
+class Batch(TypedDict):
     """What a model and a loss read, with T5X's names; pads are 0.
 
     Rows that only fill up an evaluation batch have `example_id` -1 and no True in
@@ -45,10 +45,10 @@ class Batch(TypedDict, total=False):
     choice_mask: Bool[Array, "batch choices"]
     label: Int[Array, "batch"]
     example_id: Int[Array, "batch"]
-    adapter_index: Int[Array, "batch"]
-    encoder_segment_ids: Int[Array, "batch length"]
-    encoder_positions: Int[Array, "batch length"]
-    decoder_input_tokens: Int[Array, "batch choices target_length"]
-    decoder_segment_ids: Int[Array, "batch choices target_length"]
-    decoder_positions: Int[Array, "batch choices target_length"]
-    decoder_loss_weights: Shaped[Array, "batch choices target_length"]
+    adapter_index: NotRequired[Int[Array, "batch"]]
+    encoder_segment_ids: NotRequired[Int[Array, "batch length"]]
+    encoder_positions: NotRequired[Int[Array, "batch length"]]
+    decoder_input_tokens: NotRequired[Int[Array, "batch choices target_length"]]
+    decoder_segment_ids: NotRequired[Int[Array, "batch choices target_length"]]
+    decoder_positions: NotRequired[Int[Array, "batch choices target_length"]]
+    decoder_loss_weights: NotRequired[Shaped[Array, "batch choices target_length"]]

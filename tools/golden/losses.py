@@ -25,7 +25,7 @@ def losses(
     log_probs = torch.log_softmax(logits, dim=-1)
     lm, wrong, per_row = [], [], []
     for row, (lengths, label) in enumerate(zip(LENGTHS, LABELS, strict=True)):
-        scores = []
+        scores, position = [], -1
         for choice, length in enumerate(lengths):
             terms = [
                 log_probs[row, choice, t, tokens[row, choice, t]] for t in range(length)

@@ -1,0 +1,134 @@
+"""The split of the parameters and what training changes."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+from jaxtyping import Array, Bool, Int, Key, PyTree
+
+from tfew_jax import types
+
+_DROPOUT_STREAM = 0
+
+
+class Method(Protocol):
+    """What the split asks of a `peft.PeftMethod`."""
+
+    def trainable_paths(self, params: types.Params) -> set[str]: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What training changes; every leaf leads with the `adapters` axis.
+
+    Attributes:
+        step: Updates done by each adapter.
+        trainable: The trainable half of the parameters, in float32.
+        opt_state: State of the optimizer.
+        failed: Whether an adapter was stopped by a loss that is not finite.
+    """
+
+    step: Int[Array, "adapters"]
+    trainable: PyTree
+    opt_state: PyTree
+    failed: Bool[Array, "adapters"]
+
+
+def partition(params: PyTree, method: Method) -> tuple[PyTree, PyTree]:
+    """Splits parameters, or any tree of their structure, in trainable and frozen.
+
+    Args:
+        params: Nested dict.
+        method: Says which paths are trained.
+
+    Returns:
+        Two nested dicts; together they have every leaf once.
+
+    Raises:
+        ValueError: If nothing would be trained.
+    """
+    flat = traverse_util.flatten_dict(dict(params), sep="/")
+    paths = method.trainable_paths(params)
+    if not paths:
+        raise ValueError(
+            f"{method} trains no parameter; the first paths are {sorted(flat)[:3]}"
+        )
+    halves = (
+        {path: leaf for path, leaf in flat.items() if (path in paths) == is_trainable}
+        for is_trainable in (True, False)
+    )
+    trainable, frozen = (traverse_util.unflatten_dict(half, sep="/") for half in halves)
+    return trainable, frozen
+
+
+def combine(trainable: PyTree, frozen: PyTree) -> PyTree:
+    """The inverse of `partition`.
+
+    Raises:
+        ValueError: If both halves hold the same path.
+    """
+    flat = [traverse_util.flatten_dict(dict(half)) for half in (trainable, frozen)]
+    if both := flat[0].keys() & flat[1].keys():
+        raise ValueError(
+            f"{len(both)} parameters are trainable and frozen at once, the first is "
+            f"{'/'.join(min(both))}"
+        )
+    return traverse_util.unflatten_dict({**flat[1], **flat[0]})
+
+
+def adapter_keys(seeds: Sequence[int]) -> Key[Array, "adapters"]:
+    """The random stream of dropout of each adapter.
+
+    It follows from the adapter's seed alone, not from its place: an adapter trained
+    beside others has the stream of its single run. Threefry is named because it gives
+    the same numbers under `vmap`, which `rbg` does not.
+    """
+    return jnp.stack(
+        [
+            jax.random.fold_in(
+                jax.random.key(seed, impl="threefry2x32"), _DROPOUT_STREAM
+            )
+            for seed in seeds
+        ]
+    )
+
+
+def init_state(
+    trainable: types.Params | Sequence[types.Params],
+    optimizer: optax.GradientTransformation,
+) -> TrainState:
+    """The state before the first update.
+
+    Args:
+        trainable: The trainable half of one adapter, or one such tree an adapter.
+            It is copied.
+        optimizer: The optimizer of one adapter.
+    """
+    trees = [trainable] if isinstance(trainable, Mapping) else list(trainable)
+    stacked = jax.tree.map(
+        lambda *leaves: jnp.stack([jnp.asarray(x, jnp.float32) for x in leaves]), *trees
+    )
+    return TrainState(
+        step=jnp.zeros(len(trees), jnp.int32),
+        trainable=stacked,
+        opt_state=jax.vmap(optimizer.init)(stacked),
+        failed=jnp.zeros(len(trees), bool),
+    )
+
+
+def adapter_params(state: TrainState, index: int = 0) -> types.Params:
+    """The trainable half of one adapter, without the adapters axis, copied.
+
+    Raises:
+        ValueError: If there is no such adapter.
+    """
+    if not 0 <= index < len(state.step):
+        raise ValueError(
+            f"adapter {index} is not there; the state has {len(state.step)}"
+        )
+    return jax.tree.map(lambda leaf: jnp.copy(leaf[index]), state.trainable)
