@@ -103,26 +103,25 @@ class TrainBatches:
         # A batch touches few epochs, and the next batch the same ones.
         self._epoch = functools.lru_cache(maxsize=4)(self._make_epoch)
 
-    def _make_epoch(
-        self, epoch: int
-    ) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
-        """Rows in the order of an epoch, and the template of each."""
+    def _make_epoch(self, epoch: int) -> Int[np.ndarray, "2 rows"]:
+        """The rows in the order of an epoch, and the template of each."""
         random = np.random.RandomState([self.seed, epoch])
         num_rows = self.tokenized.num_rows
         order = random.permutation(num_rows)
-        return order, random.randint(self.tokenized.num_templates, size=num_rows)
+        templates = random.randint(self.tokenized.num_templates, size=num_rows)
+        return np.stack([order, templates])
 
     def batch_at(self, step: int) -> types.Batch:
         """The batch of the update that follows `step` updates."""
         if step < 0:
             raise ValueError(f"step is {step}; steps are counted from 0")
-        num_rows = self.tokenized.num_rows
-        rows, templates = [], []
-        for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-            order, template = self._epoch(position // num_rows)
-            rows.append(order[position % num_rows])
-            templates.append(template[position % num_rows])
-        return _pad_batch(self.tokenized, rows, templates, self.buckets)
+        first = step * self.batch_size
+        positions = np.arange(first, first + self.batch_size)
+        epochs, places = np.divmod(positions, self.tokenized.num_rows)
+        visits = np.stack(
+            [self._epoch(e)[:, p] for e, p in zip(epochs.tolist(), places, strict=True)]
+        )
+        return _pad_batch(self.tokenized, visits[:, 0], visits[:, 1], self.buckets)
 
 
 def eval_batches(
@@ -171,8 +170,8 @@ def _eval_batches(
 
 def _pad_batch(
     tokenized: TokenizedRows,
-    rows: Sequence[int] | Int[np.ndarray, " batch"],
-    templates: Sequence[int] | Int[np.ndarray, " batch"],
+    rows: Int[np.ndarray, " batch"],
+    templates: Int[np.ndarray, " batch"],
     buckets: Sequence[int],
 ) -> types.Batch:
     """The rows, padded to the shortest bucket that holds all of them."""
@@ -182,13 +181,13 @@ def _pad_batch(
     tokens = np.full((len(inputs), length), types.PAD_ID, np.int32)
     for row, ids in enumerate(inputs):
         tokens[row, : len(ids)] = ids
-    choice_set = tokenized.choice_set[np.asarray(templates), np.asarray(rows)]
+    choice_set = tokenized.choice_set[templates, rows]
     return {
         "encoder_input_tokens": tokens,
         "decoder_target_tokens": tokenized.choice_sets[choice_set],
         "choice_mask": tokenized.choice_masks[choice_set],
-        "label": tokenized.label[np.asarray(rows)],
-        "example_id": tokenized.example_id[np.asarray(rows)],
+        "label": tokenized.label[rows],
+        "example_id": tokenized.example_id[rows],
     }
 
 
