@@ -1,3 +1,5 @@
+import csv
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -145,8 +147,6 @@ cells = st.text(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 def test_what_the_csv_module_writes_is_read_back(tmp_path, pairs):
-    import csv
-
     path = tmp_path / "rows.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
