@@ -2,23 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import traverse_util
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
-from tfew_jax import types
+from tfew_jax import peft, types
 
 _DROPOUT_STREAM = 0
-
-
-class Method(Protocol):
-    """What the split asks of a `peft.PeftMethod`."""
-
-    def trainable_paths(self, params: types.Params) -> set[str]: ...
 
 
 @jax.tree_util.register_dataclass
@@ -26,20 +20,24 @@ class Method(Protocol):
 class TrainState:
     """What training changes; every leaf leads with the `adapters` axis.
 
+    The fields have no array types, because trees of shapes, of shardings and the
+    state of one adapter under `vmap` are of this class too.
+
     Attributes:
-        step: Updates done by each adapter.
-        trainable: The trainable half of the parameters, in float32.
+        step: Updates done by each adapter, int32 [adapters].
+        trainable: The trainable half of the parameters, float32.
         opt_state: State of the optimizer.
-        failed: Whether an adapter was stopped by a loss that is not finite.
+        failed: Whether an adapter was stopped by a loss that is not finite, bool
+            [adapters].
     """
 
-    step: Int[Array, "adapters"]
+    step: Any
     trainable: PyTree
     opt_state: PyTree
-    failed: Bool[Array, "adapters"]
+    failed: Any
 
 
-def partition(params: PyTree, method: Method) -> tuple[PyTree, PyTree]:
+def partition(params: PyTree, method: peft.PeftMethod) -> tuple[PyTree, PyTree]:
     """Splits parameters, or any tree of their structure, in trainable and frozen.
 
     Args:
@@ -54,10 +52,6 @@ def partition(params: PyTree, method: Method) -> tuple[PyTree, PyTree]:
     """
     flat = traverse_util.flatten_dict(dict(params), sep="/")
     paths = method.trainable_paths(params)
-    if not paths:
-        raise ValueError(
-            f"{method} trains no parameter; the first paths are {sorted(flat)[:3]}"
-        )
     halves = (
         {path: leaf for path, leaf in flat.items() if (path in paths) == is_trainable}
         for is_trainable in (True, False)

@@ -7,7 +7,7 @@ changes no mask; losses are divided by counts over the whole batch.
 
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from tfew_jax import losses, optim, types
 from tfew_jax.train.state import TrainState, combine
 
 
+@runtime_checkable
 class LogProbs(Protocol):
     """`models.token_log_probs` of a model, or any other function like it."""
 
