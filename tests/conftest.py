@@ -39,3 +39,42 @@ def shared() -> pathlib.Path:
 def key() -> jax.Array:
     """A typed PRNG key, the same in every test."""
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def base_directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A model directory: random weights of toy size, a vocabulary of a few words."""
+    import sentencepiece
+
+    from tfew_jax import checkpoint, models
+
+    folder = tmp_path_factory.mktemp("toy")
+    words = "review sentiment bad good awful lovely dull great plot film no yes maybe"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(words.split() * 3),
+        model_prefix=str(folder / "vocabulary"),
+        vocab_size=320,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    config = models.T5Config(
+        vocab_size=448,  # pieces and 100 sentinels
+        emb_dim=16,
+        num_heads=2,
+        head_dim=8,
+        mlp_dim=32,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+    )
+    checkpoint.save_model(
+        folder / "base",
+        config=config,
+        params=models.unstack_layers(models.init(config, None, jax.random.key(0))),
+        vocabulary=folder / "vocabulary.model",
+    )
+    return folder / "base"

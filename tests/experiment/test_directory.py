@@ -3,7 +3,7 @@ import multiprocessing
 
 import pytest
 
-from tfew_jax.experiment import directory
+from tfew_jax.experiment import directory, prepared
 
 
 def record(run, **more):
@@ -131,23 +131,44 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
             pass
 
 
+def prediction(row, text, choices, scores):
+    return prepared.Prediction(
+        row=row,
+        prediction=text,
+        label=choices.index(text),
+        choices=choices,
+        scores=scores,
+    )
+
+
 def test_predictions_have_a_column_for_the_score_of_every_choice(tmp_path):
     path = tmp_path / "predictions.csv"
-    rows = [
-        {"row": 0, "prediction": "no, never", "scores": [-1.0, -0.5]},
-        {"row": 1, "prediction": "yes", "scores": [-0.25, -2.0]},
-    ]
-    shared = [{**row, "choices": ("yes", "no, never")} for row in rows]
-    directory.write_predictions(path, shared, num_choices=2)
+    choices = ("yes", "no, never")
+    directory.write_predictions(
+        path,
+        [
+            prediction(0, "no, never", choices, (-1.0, -0.5)),
+            prediction(1, "yes", choices, (-0.25, -2.0)),
+        ],
+    )
     assert path.read_text().splitlines() == [
         'row,prediction,score:yes,"score:no, never"',
         '0,"no, never",-1.000000,-0.500000',
         "1,yes,-0.250000,-2.000000",
     ]
-    own = [{**rows[0], "choices": ("a",), "scores": [1.0]}, {**rows[1], "choices": ()}]
-    directory.write_predictions(path, own, num_choices=2)
+
+
+def test_rows_with_choices_of_their_own_have_numbered_columns(tmp_path):
+    path = tmp_path / "predictions.csv"
+    directory.write_predictions(
+        path,
+        [
+            prediction(0, "a", ("a", "b", "c"), (0.0, -1.0, -2.0)),
+            prediction(1, "d", ("d", "e"), (-0.5, -1.0)),
+        ],
+    )
     assert path.read_text().splitlines() == [
-        "row,prediction,score_0,score_1",
-        '0,"no, never",1.000000,',
-        "1,yes,-0.250000,-2.000000",
+        "row,prediction,score_0,score_1,score_2",
+        "0,a,0.000000,-1.000000,-2.000000",
+        "1,d,-0.500000,-1.000000,",
     ]

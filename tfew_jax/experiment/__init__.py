@@ -1,0 +1,31 @@
+"""One run or many: rows, method, training, scores and records in one directory.
+
+What the command line and Python users call. `fewshot` takes rows and a template;
+`train` is the same in full, `evaluate` and `infer` use an adapter on more rows.
+"""
+
+from tfew_jax.experiment.applying import predict
+from tfew_jax.experiment.applying import predict_rows as infer
+from tfew_jax.experiment.applying import score_rows as evaluate
+from tfew_jax.experiment.base import Base, load_base, make_base
+from tfew_jax.experiment.jobs import fewshot, train
+from tfew_jax.experiment.prepared import Prediction
+from tfew_jax.experiment.results import FewshotResult
+from tfew_jax.experiment.summary import table as summary_table
+from tfew_jax.experiment.tuning import Interrupted, Recipe
+
+__all__ = [
+    "Base",
+    "FewshotResult",
+    "Interrupted",
+    "Prediction",
+    "Recipe",
+    "evaluate",
+    "fewshot",
+    "infer",
+    "load_base",
+    "make_base",
+    "predict",
+    "summary_table",
+    "train",
+]

@@ -21,6 +21,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tfew_jax.experiment import prepared
+
 SETTINGS = "settings.json"
 RECORDS = "results.jsonl"
 FINISHED = "FINISHED"
@@ -38,10 +40,15 @@ class DirectoryInUse(ValueError):
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file so that it is complete or as it was before."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file so that it is complete or as it was before."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -118,45 +125,45 @@ def _cut_torn_line(path: pathlib.Path) -> None:
 
 
 def write_predictions(
-    path: pathlib.Path, rows: Sequence[Mapping[str, Any]], num_choices: int
+    path: pathlib.Path, predictions: Sequence[prepared.Prediction]
 ) -> None:
-    """Writes row, prediction and the score of every choice as CSV.
+    """Writes row (from 0), prediction and the score of every choice as CSV.
 
-    Args:
-        path: The file.
-        rows: Mappings with `row` (0-based), `prediction` (the text), `scores`
-            (one number a choice; missing choices of a row are left empty), and
-            optionally `choices`.
-        num_choices: The largest number of choices of a row.
+    The columns are `score:TEXT` where all rows have the same choices, else
+    `score_0`, `score_1` ...; what a row does not have is left empty.
     """
+    choices = {p.choices for p in predictions}
+    num_choices = max((len(p.scores) for p in predictions), default=0)
+    if len(choices) == 1:
+        names = [f"score:{name}" for name in predictions[0].choices]
+    else:
+        names = [f"score_{index}" for index in range(num_choices)]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "prediction", *_score_columns(rows, num_choices)])
-    for row in rows:
-        scores = [f"{score:.6f}" for score in row["scores"]]
+    writer.writerow(["row", "prediction", *names])
+    for p in predictions:
+        scores = [f"{score:.6f}" for score in p.scores]
         scores += [""] * (num_choices - len(scores))
-        writer.writerow([row["row"], row["prediction"], *scores])
+        writer.writerow([p.row, p.prediction, *scores])
     write_text(path, text.getvalue())
 
 
-def _score_columns(rows: Sequence[Mapping[str, Any]], num_choices: int) -> list[str]:
-    """`score:TEXT` where all rows share their choices, `score_0 …` where not."""
-    choices = {tuple(row.get("choices", ())) for row in rows}
-    if len(choices) == 1:
-        (names,) = choices
-        if len(names) == num_choices:
-            return [f"score:{name}" for name in names]
-    return [f"score_{index}" for index in range(num_choices)]
+def make(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Makes a directory if it is not there, and returns its absolute path.
 
-
-def copy_directory(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Copies a directory so that the target is complete or as it was before."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(temporary, target)
+    Raises:
+        ValueError: If it cannot be made or written to.
+    """
+    directory = pathlib.Path(path).expanduser().absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {directory} ({error.strerror}); name another directory"
+        ) from error
+    if not os.access(directory, os.W_OK):
+        raise ValueError(f"{directory} is read-only; name another directory")
+    return directory
 
 
 @contextlib.contextmanager
@@ -182,15 +189,8 @@ def open_directory(
         ValueError: If it holds a run with other settings (the differing ones are
             named), files of ours without settings, or cannot be written.
     """
-    directory = pathlib.Path(path).expanduser().absolute()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to {directory} ({error.strerror}); name another directory"
-        ) from error
-    with lock:
+    directory = make(path)
+    with open(directory / LOCK, "a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

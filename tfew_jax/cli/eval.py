@@ -1,0 +1,46 @@
+"""Score an adapter, or the frozen model alone, on the labelled rows of a task.
+
+CHECKPOINT_PATH is an adapter's directory, the directory of a finished run, or None
+for the frozen model. MIXTURE_OR_TASK_NAME is a task, or the path of a file of rows,
+which the adapter's own template and choices then render. EVAL_OUTPUT_DIR gets
+predictions.csv and metrics.json.
+
+example:
+  tfew eval --gin_file models/embedded.gin --gin_file runs/eval.gin \\
+    --gin.MIXTURE_OR_TASK_NAME="'test.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \\
+    --gin.EVAL_OUTPUT_DIR="'out/eval'"
+"""
+
+import argparse
+import pathlib
+
+from tfew_jax.cli import flags
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    flags.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Parses the gin files and scores."""
+    flags.check(args)
+    from tfew_jax import experiment
+    from tfew_jax.cli import configuration
+
+    with configuration.parsed(
+        entry=experiment.evaluate,
+        files=args.gin_file,
+        bindings=args.gin_bindings,
+        search_paths=args.gin_search_paths,
+    ) as configured:
+
+        def save_config(directory: pathlib.Path) -> None:
+            configuration.save(directory)
+
+        result = configured(on_start=save_config)
+    print(
+        f"accuracy {result['accuracy']:.4f}  macro-F1 {result['macro_f1']:.4f}  "
+        f"rows {result['num_rows']}"
+    )
+    return 0

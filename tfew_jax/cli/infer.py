@@ -1,0 +1,43 @@
+"""Predict rows with an adapter, or with the frozen model alone; needs no labels.
+
+CHECKPOINT_PATH is an adapter's directory, the directory of a finished run, or None
+for the frozen model. MIXTURE_OR_TASK_NAME is a task, or the path of a file of rows,
+which the adapter's own template and choices then render. INFER_OUTPUT_DIR gets
+predictions.csv: row, prediction, score of every choice.
+
+example:
+  tfew infer --gin_file models/embedded.gin --gin_file runs/infer.gin \\
+    --gin.MIXTURE_OR_TASK_NAME="'new.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \\
+    --gin.INFER_OUTPUT_DIR="'out/new'"
+"""
+
+import argparse
+import pathlib
+
+from tfew_jax.cli import flags
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    flags.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Parses the gin files and predicts."""
+    flags.check(args)
+    from tfew_jax import experiment
+    from tfew_jax.cli import configuration
+
+    with configuration.parsed(
+        entry=experiment.infer,
+        files=args.gin_file,
+        bindings=args.gin_bindings,
+        search_paths=args.gin_search_paths,
+    ) as configured:
+
+        def save_config(directory: pathlib.Path) -> None:
+            configuration.save(directory)
+
+        path = configured(on_start=save_config)
+    print(path)
+    return 0

@@ -1,0 +1,59 @@
+"""Train by gin files: adapters, scores, predictions, records.
+
+T5X's flags: --gin_file (several), --gin_search_paths, --gin.NAME=VALUE. The
+packaged files are found from any folder; later files and flags win. The parsed
+configuration is saved beside the run as config.gin, what was used of it, defaults
+included, as operative_config.gin. Started again, a run goes on where it was.
+
+example:
+  tfew train --gin_file models/embedded.gin --gin_file methods/ia3.gin \\
+    --gin_file tasks/customer_intent.gin --gin_file runs/train.gin \\
+    --gin.MODEL_DIR="'/tmp/intent'" --gin.TRAIN_STEPS=200
+"""
+
+import argparse
+import pathlib
+import sys
+
+from tfew_jax.cli import flags
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    flags.add_arguments(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier run in MODEL_DIR"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Parses the gin files and trains."""
+    flags.check(args)
+    return _train(
+        overwrite=args.overwrite,
+        files=args.gin_file,
+        bindings=args.gin_bindings,
+        search_paths=args.gin_search_paths,
+    )
+
+
+def run_text(text: str, *, overwrite: bool) -> int:
+    """Trains by a configuration that is given as text."""
+    return _train(overwrite=overwrite, text=text)
+
+
+def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
+    from tfew_jax import experiment
+    from tfew_jax.cli import configuration
+
+    with configuration.parsed(
+        entry=experiment.train, text=text, **sources
+    ) as configured:
+
+        def save_config(directory: pathlib.Path) -> None:
+            configuration.save(directory, text=text)
+
+        result = configured(overwrite=overwrite, on_start=save_config)
+    print(experiment.summary_table(result.summary))
+    print(f"results in {result.directory}", file=sys.stderr)
+    return 0

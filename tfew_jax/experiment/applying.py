@@ -1,0 +1,210 @@
+"""What the command line and Python users call with an adapter: predict and score."""
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfew_jax import checkpoint, evaluate, interop
+from tfew_jax.data import fewshot, sources, tasks
+from tfew_jax.experiment import directory, prepared, results, scoring, summary
+from tfew_jax.experiment.base import Base
+
+PathLike = str | os.PathLike[str]
+OnStart = Callable[[pathlib.Path], None]
+
+
+def predict(
+    base: Base,
+    adapter: checkpoint.Adapter | PathLike,
+    rows: prepared.Rows,
+    *,
+    batch_size: int = 32,
+) -> list[prepared.Prediction]:
+    """Predicts rows with the template and choices that the adapter was trained for.
+
+    Args:
+        base: The model that the adapter belongs to.
+        adapter: The adapter or its directory.
+        rows: Mappings from column to value; labels are not read.
+        batch_size: Rows at once.
+
+    Raises:
+        ValueError: If the adapter does not fit the model, carries no task, or a row
+            cannot be rendered.
+    """
+    adapter = load_adapter(adapter, base)
+    spec, lengths, normalization = adapter_task(adapter)
+    split = prepared.prepare(
+        rows, spec, base.tokenizer, lengths=lengths, with_labels=False
+    )
+    return scoring.score_split(
+        base,
+        split,
+        adapter=adapter,
+        batch_size=batch_size,
+        normalization=normalization,
+    )
+
+
+def score_rows(
+    *,
+    output_dir: PathLike,
+    base: Base,
+    task: tasks.Task | PathLike,
+    adapter: checkpoint.Adapter | PathLike | None = None,
+    lengths: Mapping[str, int] | None = None,
+    batch_size: int = 32,
+    normalization: evaluate.Normalization | None = None,
+    on_start: OnStart | None = None,
+) -> dict[str, Any]:
+    """Scores labelled rows; writes predictions.csv and metrics.json.
+
+    Args:
+        output_dir: Where the files go.
+        base: The model.
+        task: A task with test rows, the name of an embedded one, or a file of
+            labelled rows, which the adapter's template renders.
+        adapter: The adapter, its directory, or that of a finished run; None for the
+            frozen model alone.
+        lengths: Most tokens of "inputs" and "targets"; None for the adapter's.
+        batch_size: Rows at once.
+        normalization: "mean" or "sum" over tokens; None for the adapter's.
+        on_start: Called with the directory before anything compiles.
+
+    Raises:
+        ValueError: If adapter, model and rows do not fit together.
+    """
+    predictions, split = _predict(
+        base, task, adapter, lengths, batch_size, normalization, with_labels=True,
+        output_dir=output_dir, on_start=on_start,
+    )
+    labels = split.labels[[p.row for p in predictions]]
+    best = np.array([p.label for p in predictions])
+    numbers = summary.scores(best, labels, num_choices=split.tokens.num_choices)
+    numbers = {**numbers, "num_rows": len(labels), "versions": results.versions()}
+    directory.write_json(pathlib.Path(output_dir) / "metrics.json", numbers)
+    return numbers
+
+
+def predict_rows(
+    *,
+    output_dir: PathLike,
+    base: Base,
+    task: tasks.Task | PathLike,
+    adapter: checkpoint.Adapter | PathLike | None = None,
+    lengths: Mapping[str, int] | None = None,
+    batch_size: int = 32,
+    normalization: evaluate.Normalization | None = None,
+    on_start: OnStart | None = None,
+) -> pathlib.Path:
+    """Predicts rows, with labels or without; writes predictions.csv.
+
+    The arguments are those of `score_rows`.
+
+    Returns:
+        The path of predictions.csv.
+
+    Raises:
+        ValueError: If adapter, model and rows do not fit together.
+    """
+    _predict(
+        base, task, adapter, lengths, batch_size, normalization, with_labels=False,
+        output_dir=output_dir, on_start=on_start,
+    )
+    return pathlib.Path(output_dir).absolute() / "predictions.csv"
+
+
+def _predict(
+    base: Base,
+    task: tasks.Task | PathLike,
+    adapter: checkpoint.Adapter | PathLike | None,
+    lengths: Mapping[str, int] | None,
+    batch_size: int,
+    normalization: evaluate.Normalization | None,
+    *,
+    with_labels: bool,
+    output_dir: PathLike,
+    on_start: OnStart | None,
+) -> tuple[list[prepared.Prediction], prepared.Split]:
+    if adapter is not None:
+        adapter = load_adapter(adapter, base)
+    spec, rows = _rows(task, adapter)
+    if adapter is not None and adapter.task is not None:
+        lengths = lengths or adapter.task.get("lengths")
+        normalization = normalization or adapter.task.get("normalization")
+    split = prepared.prepare(
+        rows, spec, base.tokenizer, lengths=lengths, with_labels=with_labels
+    )
+    path = directory.make(output_dir)
+    if on_start is not None:
+        on_start(path)
+    predictions = scoring.score_split(
+        base,
+        split,
+        adapter=adapter,
+        batch_size=batch_size,
+        normalization=normalization or "mean",
+    )
+    directory.write_predictions(path / "predictions.csv", predictions)
+    return predictions, split
+
+
+def _rows(
+    task: tasks.Task | PathLike, adapter: checkpoint.Adapter | None
+) -> tuple[fewshot.TaskSpec, prepared.Rows]:
+    """The rows to predict, and what renders them."""
+    if isinstance(task, str) and task in tasks.names():
+        task = tasks.get(task)
+    if isinstance(task, tasks.Task):
+        if task.test is None:
+            raise ValueError(
+                f"task {task.name} has no test rows; give their file instead of the task"
+            )
+        return task.spec, task.test
+    if not pathlib.Path(task).suffix:
+        tasks.get(str(task))  # raises, and lists the tasks there are
+    rows = sources.load_rows(task)
+    if adapter is None:
+        raise ValueError(
+            f"{task} is a file of rows without a template; give an adapter, which "
+            "carries one, or a task"
+        )
+    return adapter_task(adapter)[0], rows
+
+
+def load_adapter(adapter: checkpoint.Adapter | PathLike, base: Base) -> checkpoint.Adapter:
+    """The adapter, read from its directory or that of a finished run.
+
+    Raises:
+        ValueError: If there is none, or it does not fit the base.
+    """
+    if isinstance(adapter, checkpoint.Adapter):
+        adapter.check(base.config, source="the adapter, for the given base")
+        return adapter
+    path = pathlib.Path(adapter).expanduser()
+    if (path / directory.SETTINGS).exists():
+        if not (path / directory.FINISHED).exists():
+            raise ValueError(f"the run in {path} is not finished; start it again")
+        path = path / "adapter"
+    return interop.load_adapter(path, base.config)
+
+
+def adapter_task(
+    adapter: checkpoint.Adapter,
+) -> tuple[fewshot.TaskSpec, dict[str, int] | None, evaluate.Normalization]:
+    """Template, lengths and normalization that an adapter carries.
+
+    Raises:
+        ValueError: If it carries none, as adapters of other programs.
+    """
+    if adapter.task is None:
+        raise ValueError(
+            "the adapter carries no template and choices; give a task that has them"
+        )
+    settings = dict(adapter.task)
+    lengths = settings.pop("lengths", None)
+    normalization = settings.pop("normalization", "mean")
+    return fewshot.TaskSpec.from_dict(settings), lengths, normalization

@@ -1,0 +1,131 @@
+"""The frozen model with its vocabulary: what every run stands on."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+import tfew_jax
+from tfew_jax import checkpoint, interop, models
+from tfew_jax.data import tokenizer as tokenizers
+from tfew_jax.types import Params
+
+EMBEDDED = pathlib.Path(tfew_jax.__file__).parent / "assets" / "base"
+_SAMPLED = 64  # values of each array that tell two models apart
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Base:
+    """A frozen model in the form the programs read, with its tokenizer.
+
+    Attributes:
+        config: Sizes and numerics.
+        params: Parameters on the device, stacked where the config scans layers.
+        tokenizer: Its vocabulary.
+        source: Where it was loaded from, as messages name it.
+    """
+
+    config: models.T5Config
+    params: Params
+    tokenizer: tokenizers.Tokenizer
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.tokenizer.vocab_size > self.config.vocab_size:
+            raise ValueError(
+                f"the vocabulary of {self.source} has {self.tokenizer.vocab_size} "
+                f"pieces, its embedding {self.config.vocab_size} rows; give the "
+                "vocabulary that belongs to the model"
+            )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Tells models apart: a hash of sizes, names, shapes and some values."""
+        digest = hashlib.sha256()
+        sizes = {**self.config.to_dict(), "dropout_rate": None}
+        digest.update(json.dumps(sizes, sort_keys=True).encode())
+        for path, leaf in sorted(traverse_util.flatten_dict(dict(self.params)).items()):
+            digest.update(f"{path}{leaf.shape}{leaf.dtype}".encode())
+            indices = np.linspace(0, leaf.size - 1, _SAMPLED).astype(np.int64)
+            values = leaf[np.unravel_index(indices, leaf.shape)]
+            digest.update(np.asarray(values, np.float32).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_base(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    config: models.T5Config | None = None,
+    vocabulary: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+    dropout_rate: float | None = None,
+    **flags: Any,
+) -> Base:
+    """Loads a frozen model to tune.
+
+    Args:
+        path: Directory of a native, Hugging Face or T5X model; None for the small
+            base that is part of the package.
+        config: Sizes, where the directory does not tell them.
+        vocabulary: SentencePiece file, where the directory holds none.
+        dtype: Of the computation and the frozen parameters: float32 or bfloat16;
+            None for float32 on a CPU and bfloat16 on an accelerator.
+        dropout_rate: Rate in training; None keeps the model's.
+        **flags: Other fields of the model's config to override.
+
+    Raises:
+        ValueError: If it is no model, is incomplete or damaged, has no vocabulary,
+            or one that is larger than its embedding.
+    """
+    directory = EMBEDDED if path is None else pathlib.Path(path).expanduser()
+    if path is None and not directory.is_dir():
+        raise ValueError(
+            f"this installation has no embedded base model ({directory}); "
+            "give the directory of a model with --base or load_base(path)"
+        )
+    if dtype is None:
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if dropout_rate is not None:
+        flags["dropout_rate"] = dropout_rate
+    model = interop.load_model(directory, config=config, dtype=dtype, **flags)
+    return make_base(model, vocabulary=vocabulary, dtype=dtype)
+
+
+def make_base(
+    model: checkpoint.Model,
+    *,
+    vocabulary: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+) -> Base:
+    """A base of a model that is in memory already.
+
+    Args:
+        model: The model, with unstacked parameters.
+        vocabulary: SentencePiece file, where the model names none.
+        dtype: Of the computation; None keeps the config's.
+
+    Raises:
+        ValueError: If there is no vocabulary, or one larger than the embedding.
+    """
+    source = "the model" if model.path is None else str(model.path)
+    file = vocabulary or model.vocabulary
+    if file is None:
+        raise ValueError(
+            f"{source} holds no vocabulary; give its SentencePiece file as vocabulary"
+        )
+    config = dataclasses.replace(model.config, dtype=dtype or model.config.dtype)
+    stack = models.stack_layers if config.scan_layers else models.unstack_layers
+    return Base(
+        config=config,
+        params=jax.tree.map(jnp.asarray, stack(model.params)),
+        tokenizer=tokenizers.Tokenizer(file),
+        source=source,
+    )

@@ -1,0 +1,193 @@
+"""What the command line and Python users call to tune: `fewshot` and `train`."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+
+from tfew_jax import evaluate, peft
+from tfew_jax.data import fewshot as fewshot_data
+from tfew_jax.data import sources, tasks
+from tfew_jax.experiment import directory, plan, prepared, results
+from tfew_jax.experiment.base import Base
+from tfew_jax.experiment.progress import Progress
+from tfew_jax.experiment.study import Study
+from tfew_jax.experiment.tuning import Recipe
+
+SEEDS = (0, 1, 32, 42, 1024)  # the reference code's
+PathLike = str | os.PathLike[str]
+OnStart = Callable[[pathlib.Path], None]
+
+
+def fewshot(
+    base: Base,
+    rows: prepared.Rows,
+    *,
+    template: str | Sequence[str],
+    choices: str | Sequence[str],
+    label: str | None = None,
+    test_rows: prepared.Rows | None = None,
+    predict_rows: prepared.Rows | None = None,
+    num_shots: int | None = None,
+    seeds: Sequence[int] | None = None,
+    num_folds: int = 5,
+    method: str | peft.PeftMethod = "ia3",
+    num_steps: int = 1000,
+    batch_size: int = 8,
+    learning_rate: float = 3e-3,
+    recipe: Recipe | None = None,
+    out: PathLike | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> results.FewshotResult:
+    """Tunes a frozen model on a few labelled rows and measures it honestly.
+
+    With `test_rows`, every seed draws its own rows and is scored on them. Without,
+    stratified cross-validation gives the accuracy, and a last adapter is trained on
+    all rows. Rows that an adapter was trained on never count for it.
+
+    Args:
+        base: From `load_base`.
+        rows: Labelled rows: mappings from column to value.
+        template: `input ||| target` or the input alone, as jinja2; of several a
+            random one renders each visit of a row, the first one scores.
+        choices: `bad ||| good`, or a list of them.
+        label: Column with the index or the text of the right choice.
+        test_rows: Labelled rows to score.
+        predict_rows: Rows to predict.
+        num_shots: Rows to draw for each seed; None takes all.
+        seeds: T-Few's five with `test_rows`, else 0, unless given.
+        num_folds: Of cross-validation; 0 scores nothing.
+        method: A PEFT method or its name.
+        num_steps: Updates of each run.
+        batch_size: Inputs a step.
+        learning_rate: Peak rate.
+        recipe: Everything about training, instead of the three arguments before it.
+        out: Directory for adapter, predictions and records; a run stopped there is
+            continued. None keeps the result in memory only.
+        overwrite: Replace an earlier run in `out`.
+        quiet: Show no progress.
+
+    Returns:
+        Adapter, summary, predictions and records.
+
+    Raises:
+        ValueError: If something given cannot work; before anything compiles.
+    """
+    if seeds is None:
+        seeds = (0,) if test_rows is None else SEEDS
+    recipe = recipe or Recipe(
+        num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate
+    )
+    task = tasks.Task(
+        spec=fewshot_data.TaskSpec(
+            templates=template, choices=choices, label_column=label
+        ),
+        train=rows,  # pyright: ignore[reportArgumentType]
+        test=test_rows,  # pyright: ignore[reportArgumentType]
+    )
+    return train(
+        model_dir=out,
+        base=base,
+        task=task,
+        predict_rows=predict_rows,
+        method=method,
+        recipe=recipe,
+        seeds=seeds,
+        num_shots=num_shots,
+        num_folds=num_folds,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+
+
+def train(
+    *,
+    model_dir: PathLike | None,
+    base: Base,
+    task: tasks.Task | str,
+    predict_rows: prepared.Rows | PathLike | None = None,
+    method: peft.PeftMethod | str = "ia3",
+    recipe: Recipe = Recipe(),
+    seeds: Sequence[int] = (0,),
+    num_shots: int | None = None,
+    num_folds: int = 0,
+    lengths: Mapping[str, int] | None = None,
+    eval_batch_size: int = 32,
+    normalization: evaluate.Normalization = "mean",
+    checkpoint_period: int = 200,
+    keep_last: int = 2,
+    overwrite: bool = False,
+    quiet: bool = False,
+    on_start: OnStart | None = None,
+) -> results.FewshotResult:
+    """Trains and scores all runs of an experiment; `fewshot` in full.
+
+    Args:
+        model_dir: Directory of the experiment; None keeps nothing on the disk.
+        base: The frozen model.
+        task: A task, or the name of an embedded one.
+        predict_rows: Rows to predict, or their file.
+        method: A PEFT method or its name.
+        recipe: How an adapter is trained.
+        seeds: One run, or one cross-validation, each.
+        num_shots: Rows to draw for each seed; None takes all.
+        num_folds: Folds where the task has no test rows; 0 for no scores.
+        lengths: Most tokens of "inputs" and "targets".
+        eval_batch_size: Rows that are scored at once.
+        normalization: "mean" or "sum" over a choice's tokens.
+        checkpoint_period: Steps between checkpoints of a run.
+        keep_last: Checkpoints that stay beside the best.
+        overwrite: Replace an earlier run instead of continuing it.
+        quiet: Show no progress.
+        on_start: Called with the directory once it is ours.
+
+    Raises:
+        ValueError: If something given cannot work; before anything compiles.
+    """
+    if checkpoint_period < 1:
+        raise ValueError(f"checkpoint_period must be positive, got {checkpoint_period}")
+    task = tasks.get(task) if isinstance(task, str) else task
+    if isinstance(predict_rows, str | os.PathLike):
+        predict_rows = sources.load_rows(predict_rows)
+    study = Study(
+        base,
+        task.spec,
+        rows=task.train,
+        test_rows=task.test,
+        predict_rows=predict_rows,
+        method=peft.get(method)() if isinstance(method, str) else method,
+        recipe=recipe,
+        protocol=plan.Protocol(
+            seeds=tuple(seeds),
+            num_shots=num_shots,
+            num_folds=num_folds,
+            lengths=lengths,
+            eval_batch_size=eval_batch_size,
+            normalization=normalization,
+        ),
+    )
+    with contextlib.ExitStack() as stack:
+        kept = model_dir is not None
+        if model_dir is None:
+            model_dir = stack.enter_context(tempfile.TemporaryDirectory())
+        path = stack.enter_context(
+            directory.open_directory(
+                model_dir, settings=study.settings, overwrite=overwrite
+            )
+        )
+        if on_start is not None:
+            on_start(path)
+        log = stack.enter_context(open(path / "log.txt", "a", encoding="utf-8"))
+        progress = Progress(
+            log_file=log, tensorboard=path / "tensorboard" if kept else None, quiet=quiet
+        )
+        result = study.execute(
+            path,
+            progress,
+            checkpoint_period=checkpoint_period if kept else None,
+            keep_last=keep_last,
+        )
+    return result if kept else dataclasses.replace(result, directory=None)

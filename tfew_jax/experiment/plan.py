@@ -1,0 +1,158 @@
+"""Which runs an experiment has, and which rows each of them sees.
+
+With test rows: one run a seed, each with its own draw of rows. Without: the draw of
+each seed is cut into stratified folds, and one more run is trained on all rows of
+the first seed's draw. No run is scored on rows it was trained on.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from tfew_jax import evaluate
+from tfew_jax.data import fewshot
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Which runs there are, and how rows are spelled and scored.
+
+    Attributes:
+        seeds: One or more.
+        num_shots: Rows to draw for each seed; None for all.
+        num_folds: Folds of cross-validation where there are no test rows; 0 for none.
+        lengths: Most tokens of "inputs" and "targets"; None for T-Few's.
+        eval_batch_size: Rows that are scored at once.
+        normalization: "mean" or "sum" over a choice's tokens.
+    """
+
+    seeds: tuple[int, ...]
+    num_shots: int | None = None
+    num_folds: int = 5
+    lengths: Mapping[str, int] | None = None
+    eval_batch_size: int = 32
+    normalization: evaluate.Normalization = "mean"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if self.eval_batch_size < 1:
+            raise ValueError(
+                f"eval_batch_size must be positive, got {self.eval_batch_size}"
+            )
+        if self.normalization not in ("mean", "sum"):
+            raise ValueError(
+                f"normalization must be mean or sum, got {self.normalization!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One adapter to train.
+
+    Attributes:
+        name: Its directory and its record.
+        seed: Of the draw, the order of batches and dropout.
+        train_rows: Indices of the training rows, in the order of the draw.
+        split: "test", or "fold" of the training rows, or None where the run is not
+            scored.
+        fold: Number of the fold.
+        scored_rows: Indices of the scored rows in their split's file.
+    """
+
+    name: str
+    seed: int
+    train_rows: tuple[int, ...]
+    split: str | None = None
+    fold: int | None = None
+    scored_rows: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.split == "fold" and set(self.train_rows) & set(self.scored_rows):
+            raise AssertionError(f"{self.name} is scored on rows it is trained on")
+
+
+def make_runs(
+    labels: Sequence[int],
+    *,
+    seeds: Sequence[int],
+    num_shots: int | None,
+    num_folds: int,
+    num_test_rows: int | None,
+) -> list[Run]:
+    """The runs of an experiment; the adapter of the last or, with test rows, of the
+    first one is kept (see `kept`).
+
+    Args:
+        labels: Of all training rows.
+        seeds: One or more.
+        num_shots: Rows to draw for each seed; None for all.
+        num_folds: Folds where there are no test rows; 0 for no scores at all.
+        num_test_rows: Number of test rows, or None.
+
+    Raises:
+        ValueError: If there are no seeds, one stands twice, or rows and classes do
+            not suffice.
+    """
+    if not seeds:
+        raise ValueError("there are no seeds; give at least one, such as 0")
+    if twice := sorted({seed for seed in seeds if list(seeds).count(seed) > 1}):
+        raise ValueError(f"seed {twice[0]} stands twice in {list(seeds)}")
+    if num_folds < 0 or num_folds == 1:
+        raise ValueError(f"num_folds must be 0 or at least 2, got {num_folds}")
+    draws = {seed: _draw(labels, num_shots, seed) for seed in seeds}
+    runs = []
+    for seed, rows in draws.items():
+        if num_test_rows is not None:
+            scored = tuple(range(num_test_rows))
+            runs.append(
+                Run(
+                    name=f"seed-{seed}",
+                    seed=seed,
+                    train_rows=rows,
+                    split="test",
+                    scored_rows=scored,
+                )
+            )
+        elif num_folds:
+            runs += _folds(labels, rows, seed, num_folds)
+        elif seed != seeds[0]:
+            runs.append(Run(name=f"seed-{seed}", seed=seed, train_rows=rows))
+    if num_test_rows is None:
+        first = seeds[0]
+        runs.append(Run(name=f"seed-{first}-all", seed=first, train_rows=draws[first]))
+    return runs
+
+
+def kept(runs: Sequence[Run]) -> Run:
+    """The run whose adapter is handed out: chosen before any score is known.
+
+    It is the one trained on all rows where there are no test rows, else the first
+    seed's.
+    """
+    unscored = [run for run in runs if run.name.endswith("-all")]
+    return unscored[0] if unscored else runs[0]
+
+
+def _draw(labels: Sequence[int], num_shots: int | None, seed: int) -> tuple[int, ...]:
+    if num_shots is None:
+        fewshot.check_classes(labels, f"the {len(labels)} training rows")
+        fewshot.check_seed(seed)
+        return tuple(range(len(labels)))
+    return tuple(int(i) for i in fewshot.draw_shots(labels, num_shots, seed))
+
+
+def _folds(
+    labels: Sequence[int], rows: tuple[int, ...], seed: int, num_folds: int
+) -> list[Run]:
+    drawn = [labels[row] for row in rows]
+    folds = fewshot.stratified_folds(drawn, num_folds, seed)
+    return [
+        Run(
+            name=f"seed-{seed}-fold-{number}",
+            seed=seed,
+            train_rows=tuple(rows[i] for i in train),
+            split="fold",
+            fold=number,
+            scored_rows=tuple(rows[i] for i in test),
+        )
+        for number, (train, test) in enumerate(folds)
+    ]

@@ -1,0 +1,111 @@
+"""Rows made ready once for all runs: rendered, spelled, counted."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tfew_jax.data import fewshot, templates, tokenized, tokenizer
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """The rows of one file.
+
+    Attributes:
+        rendered: Each row by the first template, which scores and predicts.
+        tokens: Each row by every template.
+    """
+
+    rendered: Sequence[templates.Rendered]
+    tokens: tokenized.TokenizedRows
+
+    @property
+    def texts(self) -> list[str]:
+        """The rendered inputs."""
+        return [row.inputs for row in self.rendered]
+
+    @property
+    def labels(self) -> Int[np.ndarray, " rows"]:
+        """Index of the right choice of every row; -1 without one."""
+        return self.tokens.label
+
+
+def prepare(
+    rows: Rows,
+    spec: fewshot.TaskSpec,
+    vocabulary: tokenizer.Tokenizer,
+    *,
+    lengths: Mapping[str, int] | None,
+    with_labels: bool = True,
+) -> Split:
+    """Renders and spells rows.
+
+    Raises:
+        ValueError: If a row cannot be rendered, spelled, or lacks its label.
+    """
+    rendered = fewshot.render_rows(rows, spec, with_labels=with_labels)
+    tokens = tokenized.tokenize(rendered, vocabulary, feature_lengths=lengths)
+    return Split(rendered=rendered[0], tokens=tokens)
+
+
+def digest(rows: Rows | None) -> str | None:
+    """Number and hash of rows, to tell whether they are the same."""
+    if rows is None:
+        return None
+    text = json.dumps([dict(row) for row in rows], sort_keys=True, default=str)
+    return f"{len(rows)} rows, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model says of one row.
+
+    Attributes:
+        row: Index of the row among those given.
+        prediction: Text of the best choice.
+        label: Its index.
+        choices: The choices.
+        scores: The score of every choice, higher is likelier.
+    """
+
+    row: int
+    prediction: str
+    label: int
+    choices: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+def make_predictions(
+    split: Split,
+    ids: Int[np.ndarray, " rows"],
+    scores: Float[np.ndarray, "rows choices"],
+    best: Int[np.ndarray, " rows"],
+) -> list[Prediction]:
+    """Joins scores with the texts of the choices.
+
+    Args:
+        split: Where the rows come from.
+        ids: Index of each scored row in the split.
+        scores: As `evaluate.score_choices` returns them.
+        best: As `evaluate.predict` returns them.
+    """
+    predictions = []
+    for row, row_scores, label in zip(ids, scores, best, strict=True):
+        choices = split.rendered[int(row)].choices
+        predictions.append(
+            Prediction(
+                row=int(row),
+                prediction=choices[int(label)],
+                label=int(label),
+                choices=choices,
+                scores=tuple(float(score) for score in row_scores[: len(choices)]),
+            )
+        )
+    return predictions

@@ -1,0 +1,50 @@
+"""Scores of prepared rows, and where a run keeps them."""
+
+import io
+import pathlib
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tfew_jax import checkpoint, evaluate, models, train
+from tfew_jax.data import batching
+from tfew_jax.experiment import directory, prepared
+from tfew_jax.experiment.base import Base
+
+Scores = tuple[Float[np.ndarray, "rows choices"], Int[np.ndarray, " rows"]]
+
+
+def score_split(
+    base: Base,
+    split: prepared.Split,
+    *,
+    adapter: checkpoint.Adapter | None,
+    batch_size: int,
+    normalization: evaluate.Normalization,
+) -> list[prepared.Prediction]:
+    """Predictions of all rows by an adapter, or by the frozen model alone."""
+    params = base.params
+    if adapter is not None:
+        stack = (
+            models.stack_layers if base.config.scan_layers else models.unstack_layers
+        )
+        params = train.combine(stack(adapter.params), params)
+    model = models.T5(base.config, None if adapter is None else adapter.method)
+    batches = batching.eval_batches(split.tokens, batch_size)
+    scores, ids = evaluate.score_choices(
+        model, params, batches, normalization=normalization
+    )
+    return prepared.make_predictions(split, ids, scores, evaluate.predict(scores))
+
+
+def save(path: pathlib.Path, scored: Scores) -> None:
+    """Writes scores and row numbers, exactly."""
+    data = io.BytesIO()
+    np.savez(data, scores=scored[0], rows=scored[1])
+    directory.write_bytes(path, data.getvalue())
+
+
+def load(path: pathlib.Path) -> Scores:
+    """Reads what `save` wrote."""
+    with np.load(path) as arrays:
+        return arrays["scores"], arrays["rows"]

@@ -1,0 +1,251 @@
+"""One run: a recipe, a frozen base, batches, and a state that survives a kill.
+
+Programs depend on the base's sizes, the method and the recipe, on neither seed nor
+rows: one `Tuner` serves all runs of an experiment and compiles once for each shape.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import pathlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from tfew_jax import checkpoint, losses, models, optim, train
+from tfew_jax.experiment import progress as progress_module
+from tfew_jax.experiment.base import Base
+from tfew_jax.peft import PeftMethod
+from tfew_jax.types import Batch, Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How an adapter is trained; the defaults are T-Few's.
+
+    Liu et al., 2022 (https://arxiv.org/abs/2205.05638), Section 3 and appendix A.
+
+    Attributes:
+        num_steps: Updates of a run, whatever the base was trained for.
+        batch_size: Inputs a step, each with all its answer choices.
+        num_micro_batches: Parts in which a batch is computed; saves memory only.
+        learning_rate: Peak rate.
+        schedule: "linear_decay" after a linear warm-up, or "constant".
+        warmup_ratio: Share of the steps that the rate rises.
+        loss: Weights of the three losses.
+        adafactor: Arguments of `optim.adafactor` that differ from its defaults.
+    """
+
+    num_steps: int = 1000
+    batch_size: int = 8
+    num_micro_batches: int = 1
+    learning_rate: float = 3e-3
+    schedule: Literal["linear_decay", "constant"] = "linear_decay"
+    warmup_ratio: float = 0.06
+    loss: losses.TFewLoss = losses.TFewLoss()
+    adafactor: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "num_micro_batches"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if self.batch_size % self.num_micro_batches:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not divisible by "
+                f"num_micro_batches={self.num_micro_batches}"
+            )
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.schedule not in ("linear_decay", "constant"):
+            raise ValueError(
+                f"schedule must be linear_decay or constant, got {self.schedule!r}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON values."""
+        return {**dataclasses.asdict(self), "adafactor": dict(self.adafactor)}
+
+    def make_schedule(self) -> optim.Schedule:
+        """From updates done to the learning rate of the next one."""
+        if self.schedule == "constant":
+            return optim.constant(self.learning_rate)
+        return optim.linear_decay(
+            self.learning_rate, self.num_steps, warmup_ratio=self.warmup_ratio
+        )
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user asked to stop; what was reached is saved."""
+
+
+class Tuner:
+    """Trains adapters of one method over one base by one recipe."""
+
+    def __init__(self, base: Base, method: PeftMethod, recipe: Recipe):
+        """Builds the programs; they compile when they are first called.
+
+        Raises:
+            ValueError: If the method trains nothing on this base.
+        """
+        self.base, self.method, self.recipe = base, method, recipe
+        self.model = models.T5(base.config, method)
+        boxed = models.boxed_abstract_params(base.config, method)
+        leading_axes = optim.stacked_axes(train.partition(boxed, method)[0])
+        self._optimizer = optim.adafactor(
+            leading_axes=leading_axes, **dict(recipe.adafactor)
+        )
+        self._step_fn = train.make_train_step(
+            log_probs_fn=functools.partial(models.token_log_probs, self.model),
+            loss=recipe.loss,
+            optimizer=self._optimizer,
+            schedule=recipe.make_schedule(),
+            num_steps=recipe.num_steps,
+            num_micro_batches=recipe.num_micro_batches,
+        )
+
+    @functools.cached_property
+    def _init(self) -> Callable[[jax.Array], Params]:
+        """Initial values of the trainable half; the frozen one is never computed."""
+
+        def init(key: jax.Array) -> Params:
+            params = models.init(self.base.config, self.method, key)
+            return train.partition(params, self.method)[0]
+
+        return jax.jit(init)
+
+    def init_state(self, seed: int) -> train.TrainState:
+        """The state of a run before its first step."""
+        return train.init_state(self._init(jax.random.key(seed)), self._optimizer)
+
+    def params(self, trainable: Params) -> Params:
+        """Parameters of the adapted model."""
+        return train.combine(trainable, self.base.params)
+
+    def adapter(
+        self, trainable: Params, *, task: dict[str, Any], metadata: dict[str, Any]
+    ) -> checkpoint.Adapter:
+        """The trained half as it is saved."""
+        arrays = jax.tree.map(np.asarray, models.unstack_layers(trainable))
+        return checkpoint.Adapter(
+            method=self.method,
+            params=arrays,
+            config=self.base.config,
+            task=task,
+            metadata=metadata,
+        )
+
+    def train(
+        self,
+        batch_at: Callable[[int], Batch],
+        *,
+        seed: int,
+        name: str,
+        progress: progress_module.Progress,
+        checkpoints: pathlib.Path | None = None,
+        checkpoint_period: int | None = None,
+        keep_last: int = 2,
+    ) -> tuple[Params, int]:
+        """Trains one adapter, from its last checkpoint if there is one.
+
+        Args:
+            batch_at: The batch of a step.
+            seed: Of dropout and initial values.
+            name: Of the run, for messages.
+            progress: Where the steps are reported.
+            checkpoints: Directory of the run's checkpoints; None keeps none.
+            checkpoint_period: Steps between checkpoints; None for the last only.
+            keep_last: How many are kept beside the best.
+
+        Returns:
+            The trainable half, and the step from which this process went on.
+
+        Raises:
+            train.NonFiniteLoss: If the loss is not finite; the last checkpoint,
+                which is good, is kept.
+            Interrupted: If the user pressed Ctrl-C; the state is saved.
+        """
+        state = self.init_state(seed)
+        manager = None
+        if checkpoints is not None:
+            from tfew_jax.checkpoint import run as run_checkpoints
+
+            manager = run_checkpoints.RunCheckpoints(
+                checkpoints, keep_last=keep_last, keep_best=True
+            )
+            if manager.latest_step() is not None:
+                state = manager.restore(state)
+        first_step = int(np.asarray(state.step)[0])
+        num_steps = self.recipe.num_steps
+        period = checkpoint_period or num_steps
+        steps = train.training_steps(
+            state,
+            self.base.params,
+            batch_at,
+            train.adapter_keys([seed]),
+            step_fn=self._step_fn,
+            num_steps=num_steps,
+        )
+        with (
+            contextlib.closing(manager) if manager else contextlib.nullcontext(),
+            progress.run(name, first_step=first_step, num_steps=num_steps),
+            _stop_requested() as stop,
+        ):
+            mean_loss = _Mean()
+            for info in steps:
+                state = info.state
+                metrics = {k: float(v[0]) for k, v in info.metrics.items()}
+                progress.step(info.step, metrics)
+                mean_loss.add(metrics["loss"])
+                is_due = info.step % period == 0 or info.step == num_steps
+                if manager and (is_due or stop.is_set()):
+                    metric = -mean_loss.take() if is_due else None
+                    manager.save(info.step, state, metric=metric)
+                if stop.is_set() and info.step < num_steps:
+                    kept = f"step {info.step} of {name} is saved" if manager else name
+                    raise Interrupted(f"stopped; {kept}, the same command goes on")
+        return train.adapter_params(state), first_step
+
+
+class _Mean:
+    """Running mean of the losses since the last checkpoint."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        self._sum, self._count = self._sum + value, self._count + 1
+
+    def take(self) -> float:
+        mean = self._sum / max(self._count, 1)
+        self._sum, self._count = 0.0, 0
+        return mean
+
+
+@contextlib.contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """An event that the first SIGINT sets; the second one interrupts at once.
+
+    Signals reach only the main thread; elsewhere the event is never set.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def request(signum: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    signal.signal(signal.SIGINT, request)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
