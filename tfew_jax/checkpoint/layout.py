@@ -18,6 +18,8 @@ from tfew_jax.types import Params
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_KINDS = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
+
 
 def flatten(params: Params) -> dict[str, Any]:
     """Nested tree to {path: leaf}."""
@@ -141,18 +143,28 @@ def config_from_shapes(shapes: Shapes, *, source: str, **flags: Any) -> T5Config
 
 
 def with_flags(settings: Mapping[str, Any], flags: Mapping[str, Any]) -> T5Config:
-    """Config of the given settings, with flags put over them.
+    """Config of the given fields, with flags put over them.
 
     Raises:
-        ValueError: If a flag is no field of `T5Config`, or a value is not allowed.
+        ValueError: If a field is unknown, missing or of the wrong type, or a value is
+            not allowed.
     """
-    known = {field.name for field in dataclasses.fields(T5Config)}
-    if unknown := sorted(set(flags) - known):
-        raise ValueError(
-            f"unknown model settings {', '.join(unknown)}; known: "
-            f"{', '.join(sorted(known))}"
+    fields = {**settings, **flags}
+    for field in dataclasses.fields(T5Config):
+        kinds = _KINDS.get(
+            str(getattr(field.type, "__name__", field.type)), (list, tuple)
         )
-    return T5Config(**{**settings, **flags})
+        value = fields.get(field.name, field.default)
+        if value is dataclasses.MISSING:
+            continue  # from_dict names what is missing
+        if not isinstance(value, kinds) or (
+            isinstance(value, bool) and bool not in kinds
+        ):
+            raise ValueError(
+                f"{field.name} must be {' or '.join(k.__name__ for k in kinds)}, "
+                f"got {value!r}"
+            )
+    return T5Config.from_dict(fields)
 
 
 def merge(params: Params, added: Params) -> dict[str, Any]:

@@ -137,8 +137,8 @@ def read_config(settings: Any, *, path: Path) -> T5Config:
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: model must hold the model's settings")
     try:
-        return T5Config.from_dict(settings)
-    except (TypeError, ValueError) as error:
+        return layout.with_flags(settings, {})
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 

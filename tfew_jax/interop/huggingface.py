@@ -181,26 +181,23 @@ def _settings(
     scaled = content.get("scale_decoder_outputs")
     if scaled is None:
         scaled = content.get("tie_word_embeddings") is not False
-    try:
-        config = T5Config(
-            vocab_size=content.get("vocab_size", 32128),
-            emb_dim=content.get("d_model", 512),
-            num_heads=content.get("num_heads", 8),
-            head_dim=content.get("d_kv", 64),
-            mlp_dim=content.get("d_ff", 2048),
-            num_encoder_layers=num_layers,
-            num_decoder_layers=content.get("num_decoder_layers") or num_layers,
-            mlp_activations=_ACTIVATIONS[activations],
-            logits_via_embedding=tied,
-            scale_decoder_outputs=bool(scaled),
-            relpos_buckets=content.get("relative_attention_num_buckets", 32),
-            relpos_max_distance=content.get("relative_attention_max_distance", 128),
-            layer_norm_epsilon=content.get("layer_norm_epsilon", 1e-6),
-            dropout_rate=content.get("dropout_rate", 0.1),
-        )
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return config.to_dict()
+    fields = {
+        "vocab_size": content.get("vocab_size", 32128),
+        "emb_dim": content.get("d_model", 512),
+        "num_heads": content.get("num_heads", 8),
+        "head_dim": content.get("d_kv", 64),
+        "mlp_dim": content.get("d_ff", 2048),
+        "num_encoder_layers": num_layers,
+        "num_decoder_layers": content.get("num_decoder_layers") or num_layers,
+        "mlp_activations": _ACTIVATIONS[activations],
+        "logits_via_embedding": tied,
+        "scale_decoder_outputs": bool(scaled),
+        "relpos_buckets": content.get("relative_attention_num_buckets", 32),
+        "relpos_max_distance": content.get("relative_attention_max_distance", 128),
+        "layer_norm_epsilon": content.get("layer_norm_epsilon", 1e-6),
+        "dropout_rate": content.get("dropout_rate", 0.1),
+    }
+    return model.read_config(fields, path=path).to_dict()
 
 
 def save_model(

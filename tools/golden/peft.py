@@ -1,0 +1,53 @@
+"""Tiny (IA)^3 adapters of PEFT on the golden models, with logits and all gradients.
+
+`t5` and `mt5` are PEFT's two defaults on the gated model, `ungated` the first of them
+on T5 1.0. Needs the golden models of `huggingface`.
+"""
+
+import pathlib
+import shutil
+
+import numpy as np
+import peft
+import torch
+
+from golden import huggingface
+
+ADAPTERS = {  # name -> (model, target_modules, feedforward_modules)
+    "t5": ("v1_1", ["k", "v", "wo"], ["wo"]),
+    "mt5": ("v1_1", ["k", "v", "wi_1"], []),
+    "ungated": ("v1_0", ["k", "v", "wo"], ["wo"]),
+}
+
+
+def make(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """Writes the adapter directories; returns logits, losses and gradients."""
+    inputs = huggingface.make_inputs()
+    arrays: dict[str, np.ndarray] = {}
+    for seed, (name, (base, targets, feedforward)) in enumerate(ADAPTERS.items()):
+        config = peft.IA3Config(
+            task_type="SEQ_2_SEQ_LM",
+            target_modules=targets,
+            feedforward_modules=feedforward,
+        )
+        model = peft.get_peft_model(huggingface.load(folder, base), config)
+        model.peft_config["default"].base_model_name_or_path = f"golden/{base}"
+        generator = torch.Generator().manual_seed(100 + seed)
+        vectors = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        for vector in vectors.values():
+            noise = torch.randn(vector.shape, generator=generator)
+            vector.data = 1 + 0.3 * noise
+        directory = folder / "peft" / name
+        shutil.rmtree(directory, ignore_errors=True)
+        model.save_pretrained(directory)
+        (directory / "README.md").unlink()  # an empty form
+        outputs = model.eval()(**inputs)
+        outputs.loss.backward()
+        arrays[f"{name}.logits"] = outputs.logits.detach().numpy()
+        arrays[f"{name}.loss"] = outputs.loss.detach().numpy()
+        for key, vector in vectors.items():
+            if vector.grad is None:
+                raise RuntimeError(f"no gradient reached {key}")
+            key = key.replace(".default", "")
+            arrays[f"{name}.grad.{key}"] = vector.grad.numpy()
+    return arrays
