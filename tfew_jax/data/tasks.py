@@ -8,7 +8,8 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tfew_jax
 from tfew_jax.data import fewshot, sources
@@ -28,8 +29,8 @@ class Task:
     """
 
     spec: fewshot.TaskSpec
-    train: list[sources.Row]
-    test: list[sources.Row] | None
+    train: Sequence[Mapping[str, Any]]
+    test: Sequence[Mapping[str, Any]] | None
     description: str = ""
 
     @property
