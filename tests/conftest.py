@@ -3,9 +3,16 @@
 import os
 import pathlib
 
-_FLAG = "--xla_force_host_platform_device_count=8"
-if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+# Tests compile many small programs once each: optimizing them takes longer than
+# running them as they are.
+_FLAGS = (
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+)
+_GIVEN = os.environ.get("XLA_FLAGS", "").split()
+_ADDED = [flag for flag in _FLAGS if flag not in _GIVEN]
+os.environ["XLA_FLAGS"] = " ".join([*_GIVEN, *_ADDED])
 
 import hypothesis  # noqa: E402 -- the flags must stand before jax is imported
 import jax  # noqa: E402

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from tfew_jax import peft
+from tfew_jax import peft, types
 from tfew_jax.models.config import T5Config
 from tfew_jax.models.t5 import T5
 from tfew_jax.types import DECODER_START_ID, Batch, Params
@@ -46,8 +46,8 @@ def forward(
     model: T5,
     params: Params,
     *,
-    encoder_input_tokens: Int[Array, "batch length"],
-    decoder_input_tokens: Int[Array, "batch choices target_length"],
+    encoder_input_tokens: Int[types.Array, "batch length"],
+    decoder_input_tokens: Int[types.Array, "batch choices target_length"],
     **kwargs: Any,
 ) -> tuple[
     Float[Array, "batch choices target_length vocab"],
@@ -63,13 +63,13 @@ def forward(
         **kwargs: Passed on: `encoder_mask`, segment ids, `adapter_index`,
             `dropout_keys`.
     """
-    return model.apply(
-        {"params": params}, encoder_input_tokens, decoder_input_tokens, **kwargs
-    )
+    args = jax.tree.map(jnp.asarray, (encoder_input_tokens, decoder_input_tokens))
+    kwargs = jax.tree.map(jnp.asarray, kwargs)
+    return model.apply({"params": params}, *args, **kwargs)
 
 
 def shift_right(
-    targets: Int[Array, "batch choices target_length"],
+    targets: Int[types.Array, "batch choices target_length"],
 ) -> Int[Array, "batch choices target_length"]:
     """Decoder inputs of targets: the start token, then all but the last target."""
     return jnp.pad(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 _ACTIVATIONS = ("gelu", "gelu_exact", "relu", "silu", "linear")
 
@@ -55,7 +55,6 @@ class T5Config:
     remat: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type in (int, "int") and value < 1:
@@ -91,7 +90,7 @@ class T5Config:
         return {**fields, "mlp_activations": list(self.mlp_activations)}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+    def from_dict(cls, fields: Mapping[str, Any]) -> "T5Config":
         """Builds a config from `to_dict`.
 
         Raises:
@@ -109,7 +108,8 @@ class T5Config:
             )
         if missing := sorted(required - set(fields)):
             raise ValueError(f"the model config lacks {', '.join(missing)}")
-        return cls(**fields)
+        activations = tuple(fields.get("mlp_activations", cls.mlp_activations))
+        return cls(**{**fields, "mlp_activations": activations})
 
 
 SIZES: Mapping[str, T5Config] = {

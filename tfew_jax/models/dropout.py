@@ -10,7 +10,7 @@ import enum
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 _LEVELS = 2**16  # masks are drawn at 16 bits: the rate is exact to 2 ** -17
 
@@ -29,7 +29,7 @@ class DropoutSite(enum.IntEnum):
 
 
 def fold_rows(
-    keys: Key[Array, "batch"] | None, data: int
+    keys: Key[Array, "batch"] | None, data: int | Int[Array, ""]
 ) -> Key[Array, "batch"] | None:
     """Folds a number into each row's key."""
     if keys is None:

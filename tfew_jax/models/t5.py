@@ -197,6 +197,22 @@ class Stack(nn.Module):
         return x
 
 
+class EncoderInput(nn.Module):
+    """Where a method may lengthen the embedded input; holds what it adds there."""
+
+    method: peft.PeftMethod | None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        mask: Bool[Array, "batch length"],
+        adapter_index: Int[Array, "batch"] | None,
+    ) -> tuple[Float[Array, "batch longer embed"], Bool[Array, "batch longer"]]:
+        site = peft.Site.ENCODER_INPUT
+        return peft.lengthen(self.method, site, x, mask, adapter_index)
+
+
 class T5(nn.Module):
     """T5 with at most one parameter-efficient method.
 
@@ -211,6 +227,7 @@ class T5(nn.Module):
     def setup(self) -> None:
         config = self.config
         self.token_embedder = layers.TokenEmbedder(config)
+        self.encoder_input = EncoderInput(self.method)
         stack = functools.partial(Stack, config, self.method)
         self.encoder = stack(
             EncoderLayer, config.num_encoder_layers, "encoder_norm", _ENCODER
@@ -246,9 +263,7 @@ class T5(nn.Module):
         """
         mask = encoder_input_tokens > 0 if encoder_mask is None else encoder_mask
         x = self.token_embedder(encoder_input_tokens)
-        x, mask = peft.lengthen(
-            self.method, peft.Site.ENCODER_INPUT, x, mask, adapter_index
-        )
+        x, mask = self.encoder_input(x, mask, adapter_index)
         attention_mask = mask[:, None, None, :]
         if segment_ids is not None:
             attention_mask = attention_mask & _same(segment_ids, segment_ids)[:, None]

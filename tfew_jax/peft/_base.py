@@ -15,7 +15,7 @@ import dataclasses
 import enum
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -95,7 +95,7 @@ class PeftMethod:
         return {"name": self.name, **settings}
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: Mapping[str, Any]) -> "PeftMethod":
         """Builds the method from `to_dict` without the name.
 
         Raises:

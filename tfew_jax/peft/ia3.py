@@ -6,12 +6,11 @@ Liu et al., 2022 (https://arxiv.org/abs/2205.05638), Section 3.3:
     feed-forward:  (l_ff * act(W_1 x)) W_2
 
 where `*` broadcasts over length (T5 itself has no 1/sqrt(d_k)). All vectors start at
-one, so that an adapted model
-first computes exactly what the frozen model computes. Keys and values are rescaled
-before the head split, as in the reference code. There the feed-forward vector scales
-the linear branch of the gated block, which is the same function; scaling the
-activated hidden layer also serves the ungated block of T5 1.0, where the reference
-code's pattern finds no layer and drops the vector without a word.
+one, so that an adapted model first computes exactly what the frozen model computes.
+Keys and values are rescaled before the head split, as in the reference code. There
+the feed-forward vector scales the linear branch of the gated block, which is the same
+function; scaling the activated hidden layer also serves the ungated block of T5 1.0,
+where the reference code's pattern finds no layer and drops the vector in silence.
 """
 
 import dataclasses

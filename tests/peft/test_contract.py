@@ -1,0 +1,161 @@
+"""What every parameter-efficient method must keep; methods are found by their files."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfew_jax import models, peft
+
+CONFIG = models.T5Config(
+    vocab_size=61,
+    emb_dim=16,
+    num_heads=3,
+    head_dim=4,
+    mlp_dim=24,
+    num_encoder_layers=3,
+    num_decoder_layers=2,
+)
+BATCH = {
+    "encoder_input_tokens": np.arange(1, 19).reshape(2, 9),
+    "decoder_target_tokens": np.arange(1, 31).reshape(2, 3, 5),
+}
+
+methods = pytest.mark.parametrize("name", peft.names())
+
+
+def trainable(method, params):
+    paths = method.trainable_paths(params)
+    flat = jax.tree.leaves_with_path(params)
+    named = {"/".join(str(k.key) for k in path): leaf for path, leaf in flat}
+    return {path: named[path] for path in paths}
+
+
+def moved(method, params):
+    """The parameters with every trainable one moved, as training would."""
+    paths = method.trainable_paths(params)
+    rng = np.random.default_rng(0)
+
+    def move(path, leaf):
+        if "/".join(str(k.key) for k in path) not in paths:
+            return leaf
+        return leaf + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32)
+
+    return jax.tree.map_with_path(move, params)
+
+
+def logits(method, params):
+    return models.forward(
+        models.T5(CONFIG, method),
+        params,
+        encoder_input_tokens=BATCH["encoder_input_tokens"],
+        decoder_input_tokens=BATCH["decoder_target_tokens"],
+    )[0]
+
+
+def without(params, method):
+    return {
+        path: leaf
+        for path, leaf in jax.tree.leaves_with_path(params)
+        if "/".join(str(k.key) for k in path) not in method.trainable_paths(params)
+    }
+
+
+@methods
+def test_a_new_method_computes_what_the_frozen_model_computes(name, key):
+    method = peft.get(name)()
+    params = models.init(CONFIG, method, key)
+    plain = jax.tree.map(lambda x: x, method.fold(params))
+    np.testing.assert_array_equal(logits(method, params), logits(None, plain))
+
+
+@methods
+def test_the_stated_number_of_parameters_is_the_real_one(name):
+    method = peft.get(name)()
+    for config in (CONFIG, models.SIZES["xl"]):
+        leaves = trainable(method, models.abstract_params(config, method)).values()
+        assert sum(leaf.size for leaf in leaves) == method.num_parameters(config)
+
+
+@methods
+def test_the_folded_model_equals_the_adapted_one_and_the_base_is_kept(name, key):
+    method = peft.get(name)()
+    params = moved(method, models.init(CONFIG, method, key))
+    before = jax.tree.map(np.array, params)
+    folded = method.fold(params)
+    expected = logits(method, params)
+    np.testing.assert_allclose(
+        logits(None, folded),
+        expected,
+        rtol=0,
+        atol=1e-5 * float(jnp.abs(expected).max()),
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, before)
+
+
+@methods
+def test_folding_is_the_same_for_stacked_and_unstacked_layers(name, key):
+    method = peft.get(name)()
+    params = moved(method, models.init(CONFIG, method, key))
+    stacked = models.unstack_layers(method.fold(params))
+    unstacked = method.fold(models.unstack_layers(params))
+    jax.tree.map(np.testing.assert_array_equal, stacked, unstacked)
+
+
+@methods
+def test_a_method_survives_its_dictionary_and_refuses_unknown_settings(name):
+    method = peft.get(name)()
+    assert peft.from_dict(method.to_dict()) == method
+    with pytest.raises(ValueError, match=r"unknown settings \['sights'\]"):
+        peft.from_dict(method.to_dict() | {"sights": 1})
+
+
+@methods
+def test_a_method_has_a_gin_file(name, repository):
+    assert (repository / "gin_configs" / "methods" / f"{name}.gin").is_file()
+
+
+@methods
+def test_a_plain_tree_has_nothing_to_train(name, key):
+    method = peft.get(name)()
+    with pytest.raises(ValueError, match="no parameter path matches"):
+        method.trainable_paths(models.init(CONFIG, None, key))
+
+
+@methods
+def test_each_row_of_a_bank_computes_what_its_adapter_computes_alone(name, key):
+    single, bank = peft.get(name)(), peft.get(name)(num_adapters=3)
+    params = models.init(CONFIG, bank, key)
+    params = moved(bank, params)
+    index = jnp.array([2, 0])
+    rows = models.token_log_probs(
+        models.T5(CONFIG, bank), params, {**BATCH, "adapter_index": index}
+    )
+    axes = jax.tree.map(
+        lambda box: box.names,
+        models.boxed_abstract_params(CONFIG, bank),
+        is_leaf=lambda x: hasattr(x, "names"),
+    )
+    for row, adapter in enumerate([2, 0]):
+        alone = jax.tree.map(
+            lambda leaf, names, adapter=adapter: (
+                leaf[:, adapter] if "adapters" in names else leaf
+            ),
+            params,
+            axes,
+        )
+        expected = models.token_log_probs(models.T5(CONFIG, single), alone, BATCH)
+        np.testing.assert_array_equal(rows[row], expected[row])
+
+
+@methods
+def test_a_bank_without_an_index_is_an_error(name, key):
+    bank = peft.get(name)(num_adapters=3)
+    params = models.init(CONFIG, bank, key)
+    with pytest.raises(ValueError, match="needs adapter_index, one entry a row"):
+        logits(bank, params)
+
+
+def test_an_unknown_method_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown PEFT method 'lorra'; available: ia3"):
+        peft.get("lorra")
