@@ -1,0 +1,285 @@
+"""Training batches from the prepared arrays; `batch_at(step)` is a pure function."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from base_model import prompts, ragged, vocabulary
+
+_EOS = 1
+_LENGTHS = (12, 16, 24, 32, 48, 64)
+_MAX_PHRASE = 6  # tokens of an answer, end token not counted
+_SHORT_PHRASE = 3  # the same in most batches: short answers are cheap
+_SHORT_SHARE = 0.75
+_TEMPERATURE = 0.07  # of the teacher's similarities as a distribution over choices
+# kind of row, share of a batch
+_MIXTURE = (
+    ("topic", 0.42),
+    ("sentiment", 0.27),
+    ("definition", 0.12),
+    ("title", 0.05),
+    ("pair", 0.09),
+    ("comparative", 0.05),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One prompted row: tokens, answer choices, what the choices deserve."""
+
+    inputs: np.ndarray
+    choices: list[np.ndarray]
+    target: np.ndarray
+    text: int  # index of the text whose vector the input should have, or -1
+
+
+def bucket(length: int) -> int:
+    """The smallest allowed length that holds `length` tokens."""
+    return next((size for size in _LENGTHS if size >= length), _LENGTHS[-1])
+
+
+def pad(rows: Sequence[np.ndarray], length: int) -> Int[np.ndarray, "rows length"]:
+    """Rows as one array, cut at `length`, zeros behind."""
+    out = np.zeros((len(rows), length), np.int32)
+    for number, row in enumerate(rows):
+        out[number, : min(len(row), length)] = row[:length]
+    return out
+
+
+class Data:
+    """The arrays of a work folder and the batches drawn from them."""
+
+    def __init__(self, work: pathlib.Path, seed: int = 0):
+        self.seed = seed
+        self.manifest = json.loads((work / "manifest.json").read_text("utf-8"))
+        self.vocab_size = self.manifest["vocab_size"]
+        self.pieces = vocabulary.load(work / "sentencepiece.model")
+        self.texts = ragged.Ragged.load(work, "texts")
+        self.following = ragged.Ragged.load(work, "following")
+        self.phrases = ragged.Ragged.load(work, "phrases")
+        self.running = ragged.Ragged.load(work, "running")
+        self.vectors = np.load(work / "vectors.npy")
+        self.phrase_vectors = np.load(work / "phrase_vectors.npy")
+        self.nearest = np.load(work / "nearest.npy")
+        facts = json.loads((work / "texts.json").read_text("utf-8"))
+        kinds, self.labels = np.array(facts["kinds"]), facts["labels"]
+        names = json.loads((work / "phrases.json").read_text("utf-8"))
+        self.phrase_ids = {name: number for number, name in enumerate(names)}
+        self.sentiment = np.load(work / "sentiment.npy")
+        lengths = self.phrases.lengths
+        self._fits = {
+            most: (lengths > 0) & (lengths <= most)
+            for most in (_SHORT_PHRASE, _MAX_PHRASE)
+        }
+        self._short = {m: np.flatnonzero(fits) for m, fits in self._fits.items()}
+        self._encoded: dict[str, np.ndarray] = {}
+        answers = np.array([self.phrase_ids.get(str(x), -1) for x in self.labels])
+        follows = self.following.lengths > 0
+        self._answers = answers
+        self._pools = {
+            most: self._make_pools(kinds, follows, most) for most in self._fits
+        }
+        self._makers: dict[str, Callable[[Any, int, int], Row]] = {
+            "topic": self._topic,
+            "sentiment": self._sentiment,
+            "definition": lambda *args: self._named(*args, prompts.DEFINITION),
+            "title": lambda *args: self._named(*args, prompts.TITLE),
+            "pair": self._pair,
+            "comparative": self._comparative,
+        }
+
+    def _make_pools(
+        self, kinds: np.ndarray, follows: np.ndarray, most: int
+    ) -> dict[str, np.ndarray]:
+        """Texts usable for each kind of row when answers have at most `most` tokens."""
+        named = (self._answers >= 0) & self._fits[most][self._answers]
+        return {
+            "topic": np.flatnonzero(self.texts.lengths >= 4),
+            "sentiment": np.flatnonzero(~np.isnan(self.sentiment)),
+            "definition": np.flatnonzero((kinds == "gloss") & named),
+            "title": np.flatnonzero((kinds == "summary") & named),
+            "pair": np.flatnonzero(follows & (self.texts.lengths <= 24)),
+            "comparative": np.flatnonzero(kinds == "comparative"),
+        }
+
+    def encode(self, text: str) -> np.ndarray:
+        """Tokens of a fixed wording, remembered."""
+        if text not in self._encoded:
+            self._encoded[text] = np.array(self.pieces.encode(text), np.int32)
+        return self._encoded[text]
+
+    def _fill(self, template: str, *parts: np.ndarray) -> np.ndarray:
+        pieces: list[np.ndarray] = []
+        for number, wording in enumerate(template.split("{}")):
+            pieces.append(self.encode(wording.strip()))
+            if number < len(parts):
+                pieces.append(parts[number].astype(np.int32))
+        return np.concatenate([*pieces, [_EOS]])
+
+    def _draw(self, rng: np.random.Generator, options: Sequence[Any]) -> Any:
+        return options[int(rng.integers(len(options)))]
+
+    def _phrase_row(
+        self, rng: np.random.Generator, inputs: np.ndarray, text: int, ids: list[int]
+    ) -> Row:
+        order = rng.permutation(len(ids))
+        chosen = np.array(ids)[order]
+        vector = self.vectors[text].astype(np.float32)
+        scores = self.phrase_vectors[chosen].astype(np.float32) @ vector / _TEMPERATURE
+        weights = np.exp(scores - scores.max())
+        return Row(
+            inputs, [self.phrases[i] for i in chosen], weights / weights.sum(), text
+        )
+
+    def _topic(self, rng: np.random.Generator, text: int, most: int) -> Row:
+        near = self.nearest[text]
+        near = near[self._fits[most][near]]
+        ids = list(rng.choice(self._short[most], 4, replace=False))
+        if len(near):
+            ids[0] = int(near[int(len(near) * rng.random() ** 1.5)])
+        inputs = self._fill(self._draw(rng, prompts.TOPIC), self.texts[text])
+        return self._phrase_row(rng, inputs, text, list(dict.fromkeys(ids)))
+
+    def _named(
+        self, rng: np.random.Generator, text: int, most: int, templates: Sequence[str]
+    ) -> Row:
+        answer = int(self._answers[text])
+        others = rng.choice(self._short[most], 3, replace=False)
+        near = self.nearest[text][self._fits[most][self.nearest[text]]]
+        if len(near) and rng.random() < 0.5:
+            others[0] = self._draw(rng, near)
+        ids = rng.permutation(list(dict.fromkeys([answer, *map(int, others)])))
+        inputs = self._fill(self._draw(rng, templates), self.texts[text])
+        target = (ids == answer).astype(np.float32)
+        return Row(inputs, [self.phrases[i] for i in ids], target, text)
+
+    def _classes(
+        self,
+        rng: np.random.Generator,
+        inputs: np.ndarray,
+        words: tuple[str, str],
+        positive: float,
+        text: int,
+    ) -> Row:
+        order = rng.permutation(2)
+        choices = [self.encode(words[i]) for i in order]
+        target = np.array([1 - positive, positive], np.float32)[order]
+        return Row(inputs, choices, target, text)
+
+    def _sentiment(self, rng: np.random.Generator, text: int, most: int) -> Row:
+        asks = rng.random() < 0.15
+        templates = prompts.RECOMMEND if asks else prompts.SENTIMENT
+        words = self._draw(rng, prompts.YES_NO if asks else prompts.SENTIMENT_WORDS)
+        inputs = self._fill(self._draw(rng, templates), self.texts[text])
+        positive = 0.05 + 0.9 * float(self.sentiment[text])
+        return self._classes(rng, inputs, words, positive, text)
+
+    def _pair(self, rng: np.random.Generator, text: int, most: int) -> Row:
+        follows = rng.random() < 0.5
+        second = text if follows else int(self._draw(rng, self._pools[most]["pair"]))
+        inputs = self._fill(
+            self._draw(rng, prompts.PAIR), self.texts[text], self.following[second][:28]
+        )
+        words = self._draw(rng, prompts.PAIR_WORDS)
+        return self._classes(rng, inputs, words, float(second == text), -1)
+
+    def _comparative(self, rng: np.random.Generator, text: int, most: int) -> Row:
+        inputs = self._fill(self._draw(rng, prompts.COMPARATIVE), self.texts[text])
+        words = self._draw(rng, prompts.COMPARATIVE_WORDS)
+        return self._classes(rng, inputs, words, float(self.labels[text]), text)
+
+    def _rng(self, step: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, stream, step))
+
+    def distil_batch(self, step: int, num_tokens: int) -> dict[str, np.ndarray]:
+        """Texts of similar length with their teacher vectors.
+
+        Returns:
+            tokens int32 [batch, length] and vectors float32 [batch, teacher];
+            batch x length is about `num_tokens`.
+        """
+        rng = self._rng(step, 0)
+        lengths = self.texts.lengths
+        length = bucket(int(lengths[self._draw(rng, range(len(lengths)))]) + 1)
+        below = max((size for size in _LENGTHS if size < length), default=0)
+        pool = np.flatnonzero((lengths + 1 > below) & (lengths + 1 <= length))
+        chosen = rng.choice(pool, max(8, num_tokens // length))
+        rows = [np.append(self.texts[i], _EOS) for i in chosen]
+        vectors = self.vectors[chosen].astype(np.float32)
+        return {"tokens": pad(rows, length), "vectors": vectors}
+
+    def choice_batch(self, step: int, size: int) -> dict[str, np.ndarray]:
+        """Prompted rows of all kinds, of similar length.
+
+        Returns:
+            tokens [batch, length], choices [batch, 4, target_length] with end tokens,
+            target [batch, 4] (sums to one), vectors [batch, teacher] and has_vector
+            [batch] for the rows whose input should have that sentence vector.
+        """
+        rng = self._rng(step, 1)
+        kinds, shares = zip(*_MIXTURE, strict=True)
+        most = _SHORT_PHRASE if rng.random() < _SHORT_SHARE else _MAX_PHRASE
+        pools = self._pools[most]
+        usable = np.array([len(pools[k]) > 1 for k in kinds]) * np.array(shares)
+        drawn = rng.choice(len(kinds), 3 * size, p=usable / usable.sum())
+        wanted = [(kinds[k], int(self._draw(rng, pools[kinds[k]]))) for k in drawn]
+        wanted.sort(key=lambda item: self._length(*item))
+        start = int(rng.integers(2 * size + 1))
+        rows = [self._makers[k](rng, i, most) for k, i in wanted[start : start + size]]
+        length = bucket(max(len(row.inputs) for row in rows))
+        choices = np.zeros((size, 4, most + 1), np.int32)
+        target = np.zeros((size, 4), np.float32)
+        for number, row in enumerate(rows):
+            ended = [np.append(choice, _EOS) for choice in row.choices]
+            choices[number, : len(ended)] = pad(ended, choices.shape[-1])
+            target[number, : len(ended)] = row.target
+        texts = np.array([row.text for row in rows])
+        return {
+            "tokens": pad([row.inputs for row in rows], length),
+            "choices": choices,
+            "target": target,
+            "vectors": self.vectors[np.maximum(texts, 0)].astype(np.float32),
+            "has_vector": (texts >= 0).astype(np.float32),
+        }
+
+    def _length(self, kind: str, text: int) -> int:
+        extra = int(min(self.following.lengths[text], 28)) if kind == "pair" else 0
+        return int(self.texts.lengths[text]) + extra
+
+    def span_batch(self, step: int, size: int) -> dict[str, np.ndarray]:
+        """Span corruption: tokens [batch, 64] and targets [batch, 1, 24]."""
+        rng = self._rng(step, 2)
+        chosen = rng.integers(len(self.running), size=size)
+        pairs = [corrupt(self.running[i][:62], rng, self.vocab_size) for i in chosen]
+        inputs, targets = zip(*pairs, strict=True)
+        return {"tokens": pad(inputs, 64), "choices": pad(targets, 24)[:, None]}
+
+
+def corrupt(
+    tokens: np.ndarray, rng: np.random.Generator, vocab_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """T5's span corruption: 15 % of the tokens in spans of three on average.
+
+    Returns:
+        Inputs with a sentinel for each removed span, and targets: each sentinel with
+        the span it stands for. Both end with the end token.
+    """
+    inputs: list[int] = []
+    targets: list[int] = []
+    position, number = 0, 0
+    while position < len(tokens):
+        if rng.random() < 0.15 / 3 / 0.85 and number < vocabulary.NUM_SENTINELS:
+            length = int(rng.integers(1, 6))
+            mark = vocabulary.sentinel(number, vocab_size)
+            inputs.append(mark)
+            targets += [mark, *map(int, tokens[position : position + length])]
+            position, number = position + length, number + 1
+        else:
+            inputs.append(int(tokens[position]))
+            position += 1
+    return np.array([*inputs, _EOS]), np.array([*targets, _EOS])

@@ -1,0 +1,291 @@
+"""Corpora to token arrays: selection, held-out check, vocabulary, teacher vectors.
+
+What a work folder holds afterwards:
+
+- sentencepiece.model
+- texts.{tokens,offsets}.npy and texts.json: short texts with a teacher vector, and for
+  each its kind, label and neighbour; vectors.npy [texts, 384] float16
+- phrases.{tokens,offsets}.npy, phrases.json, phrase_vectors.npy: candidate answers
+- nearest.npy [texts, 32]: the phrases the teacher finds most similar to each text
+- sentiment.npy [texts]: probability of "positive" where it is known well enough
+- running.{tokens,offsets}.npy: paragraphs for span corruption
+- embedding.npy [vocab, embed]: initial token embeddings
+- proxies/*.jsonl: rows held back from training, for comparing recipes
+- manifest.json: settings, corpora with hashes, counts
+"""
+
+import collections
+import json
+import logging
+import pathlib
+import random
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from base_model import corpora, embedding, heldout, probe, ragged, vocabulary
+from base_model import teacher as teacher_lib
+
+log = logging.getLogger(__name__)
+
+NUM_NEAREST = 32
+_PROXY_FILES = ("norton", "Linksys_Router", "Diaper_Champ")  # product_reviews_2
+_QUOTA = {  # texts with a teacher vector, at scale 1
+    "nlp_corpus": 34_000,
+    "novels": 14_000,
+    "wordnet_glosses": 34_000,
+    "wiki_summaries": 9_000,
+    "genesis": 300,
+    "inaugural": 400,
+    "state_union": 1_500,
+    "shakespeare": 1_000,
+    "movie_reviews": 16_000,
+    "product_reviews_1": 3_500,
+    "product_reviews_2": 3_500,
+    "pros_cons": 14_000,
+    "comparative_sentences": 4_500,
+}
+_WORDS = {"pros_cons": (2, 30), "wordnet_glosses": (3, 24), "movie_reviews": (4, 30)}
+_DEFAULT_WORDS = (4, 24)
+_STOP = frozenset(
+    "the a an of to and in is it for on with that this was as at by be are or from but "
+    "not have has had i you he she they we his her its their my your me him them us so "
+    "if which who will would can could there been were do did no all one when what up "
+    "out then than into more some any very just about also only other over such".split()
+)
+
+
+def read_corpora(
+    data: pathlib.Path, held_out: heldout.HeldOut
+) -> tuple[list[corpora.Text], list[dict[str, object]]]:
+    """All allowed texts of all corpora, without repetitions, and the card's table."""
+    seen: set[str] = set()
+    texts: list[corpora.Text] = []
+    table: list[dict[str, object]] = []
+    for corpus in corpora.CORPORA:
+        path = data / corpus.path
+        if not path.is_file():
+            raise ValueError(f"--data {data}: no {corpus.path} (corpus {corpus.name})")
+        before, refused = len(texts), held_out.refused
+        for text in corpus.read(path):
+            key = " ".join(heldout.words(text.text))
+            if key and key not in seen and held_out.allows(text.text):
+                seen.add(key)
+                texts.append(text)
+        table.append(
+            {
+                "name": corpus.name,
+                "file": corpus.path,
+                "source": corpus.source,
+                "licence": corpus.licence,
+                "sha256": corpora.file_hash(path),
+                "texts": len(texts) - before,
+                "refused": held_out.refused - refused,
+            }
+        )
+        log.info("%s", table[-1])
+    return texts, table
+
+
+def hold_back(
+    texts: Sequence[corpora.Text], topics: dict[str, str], rng: random.Random
+) -> tuple[list[corpora.Text], dict[str, list[dict[str, object]]]]:
+    """Split off the proxy tasks that recipes are compared on."""
+    titles = sorted(t for t in topics if topics[t] != "Uncategorized")
+    proxy_titles = set(rng.sample(titles, min(2_000, len(titles) // 4)))
+    kept: list[corpora.Text] = []
+    proxies: dict[str, list[dict[str, object]]] = collections.defaultdict(list)
+    for text in texts:
+        if text.group == f"wiki:{text.label}" and text.label in proxy_titles:
+            if text.kind == "summary":
+                row = {"text": text.text, "label": topics[str(text.label)]}
+                proxies["topic"].append(row)
+        elif text.label in proxy_titles and text.corpus == "wiki_summaries":
+            continue
+        elif any(name in text.group for name in _PROXY_FILES):
+            if text.kind == "product":
+                row = {
+                    "text": text.text,
+                    "label": ("bad", "good")[int(text.label or 0)],
+                }
+                proxies["product"].append(row)
+        elif re.search(r"/cv9\d\d_", text.group):
+            continue
+        else:
+            kept.append(text)
+    return kept, proxies
+
+
+def select(
+    texts: Sequence[corpora.Text], scale: float, rng: random.Random
+) -> list[corpora.Text]:
+    """A sample of short texts with the quota of each corpus."""
+    pools: dict[str, list[corpora.Text]] = collections.defaultdict(list)
+    for text in texts:
+        low, high = _WORDS.get(text.corpus, _DEFAULT_WORDS)
+        # Descriptions serve as phrases; letters, so that tables and codes stay out.
+        letters = sum(c.isalpha() or c.isspace() for c in text.text)
+        if text.kind != "description" and letters >= 0.8 * len(text.text):
+            if low <= len(text.text.split()) <= high:
+                pools[text.corpus].append(text)
+    chosen: list[corpora.Text] = []
+    for name, quota in _QUOTA.items():
+        pool = pools[name]
+        size = min(len(pool), max(1, int(quota * scale))) if pool else 0
+        chosen += rng.sample(pool, size)
+    rng.shuffle(chosen)
+    return chosen
+
+
+def phrases(
+    texts: Sequence[corpora.Text], chosen: Sequence[corpora.Text], scale: float
+) -> list[str]:
+    """Candidate answers: frequent words and word pairs, dictionary words, titles."""
+    counts: collections.Counter[str] = collections.Counter()
+    for text in chosen:
+        tokens = heldout.words(text.text)
+        counts.update(set(tokens))
+        pairs = zip(tokens, tokens[1:], strict=False)
+        counts.update({f"{a} {b}" for a, b in pairs if not {a, b} & _STOP})
+    lemmas = {str(t.label).lower(): 0 for t in texts if t.kind == "gloss"}
+    known = [lemma for lemma in lemmas if lemma not in _STOP and len(lemma) > 2]
+    known.sort(key=lambda lemma: -counts[lemma])
+    pairs = [p for p, n in counts.most_common() if " " in p and n > 2]
+    names = [str(t.label) for t in texts if t.kind == "summary"]
+    described = [t.text for t in texts if t.kind == "description"]
+    described = [d for d in described if len(d.split()) <= 6]
+    found: dict[str, None] = {}
+    for pool, size in (
+        (known, 11_000),
+        (pairs, 4_000),
+        (names, 4_000),
+        (described, 5_000),
+    ):
+        found.update(dict.fromkeys(pool[: max(4, int(size * scale))]))
+    labels = {str(t.label) for t in chosen if t.kind in ("gloss", "summary")}
+    found.update(dict.fromkeys(sorted(labels)[: int(9_000 * scale)]))
+    return [p for p in found if p]
+
+
+def _neighbours(
+    chosen: Sequence[corpora.Text], texts: Sequence[corpora.Text]
+) -> list[str]:
+    """For each chosen text the next text of its group, or an empty string."""
+    following: dict[str, str] = {}
+    for text, after in zip(texts, texts[1:], strict=False):
+        if text.group and text.group == after.group:
+            following[text.text] = after.text
+    return [following.get(text.text, "") for text in chosen]
+
+
+def _running(texts: Sequence[corpora.Text], size: int, rng: random.Random) -> list[str]:
+    """Paragraph-like windows of up to 60 words for span corruption."""
+    windows: list[str] = []
+    current: list[str] = []
+    group = None
+    for text in texts:
+        if text.kind == "description":
+            continue
+        if current and (
+            text.group != group or sum(len(c.split()) for c in current) > 45
+        ):
+            windows.append(" ".join(current))
+            current = []
+        group = text.group or text.text
+        current.append(" ".join(text.text.split()[:60]))
+    return rng.sample(windows, min(size, len(windows)))
+
+
+def _nearest(
+    vectors: np.ndarray, candidates: np.ndarray, block: int = 2_048
+) -> np.ndarray:
+    """Indices of the most similar candidates of each vector, best first."""
+    count = min(NUM_NEAREST, len(candidates))
+    table = candidates.astype(np.float32).T
+    out = np.zeros((len(vectors), count), np.int32)
+    for start in range(0, len(vectors), block):
+        scores = vectors[start : start + block].astype(np.float32) @ table
+        top = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(scores, top, 1), axis=1)
+        out[start : start + block] = np.take_along_axis(top, order, 1)
+    return out
+
+
+def run(
+    *,
+    data: pathlib.Path,
+    out: pathlib.Path,
+    teacher: pathlib.Path,
+    held_out: Sequence[pathlib.Path] = (),
+    scale: float = 1.0,
+    vocab_size: int = 8_192,
+    emb_dim: int = 256,
+    seed: int = 0,
+) -> None:
+    """Prepare everything that training needs and write it to `out`.
+
+    Args:
+        data: Folder with the files of `corpora.CORPORA`.
+        out: Work folder.
+        teacher: Model folder or wheel of the sentence encoder.
+        held_out: Files and folders with rows that must not be trained on.
+        scale: Share of the usual number of texts; small for trials.
+        vocab_size: Rows of the embedding table, 100 sentinels included.
+        emb_dim: Width of the base model.
+        seed: Seed of every random choice.
+    """
+    rng = random.Random(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    checker = heldout.HeldOut.from_paths(held_out)
+    texts, table = read_corpora(data, checker)
+    pages = json.loads((data / "text/wiki_vital_summaries_en.json").read_text("utf-8"))
+    topics = {corpora.clean(p["title"]): p["topic"] for p in pages.values()}
+    texts, proxies = hold_back(texts, topics, rng)
+    chosen = select(texts, scale, rng)
+    sample = rng.sample(texts, min(len(texts), int(150_000 * scale) + 2_000))
+    vocabulary.train(
+        [t.text for t in chosen + sample], out / "sentencepiece.model", vocab_size
+    )
+    pieces = vocabulary.load(out / "sentencepiece.model")
+    candidates = phrases(texts, chosen, scale)
+    log.info("%d texts, %d phrases", len(chosen), len(candidates))
+    for name, lists in (
+        ("texts", [t.text for t in chosen]),
+        ("following", _neighbours(chosen, texts)),
+        ("phrases", candidates),
+        ("running", _running(texts, int(90_000 * scale) + 50, rng)),
+    ):
+        ragged.Ragged.from_lists(pieces.encode(lists)).save(out, name)
+    encoder = teacher_lib.load(teacher)
+    table_rows = embedding.initial(encoder, pieces, vocab_size, emb_dim)
+    np.save(out / "embedding.npy", table_rows)
+    phrase_vectors = encoder.vectors(candidates)
+    np.save(out / "phrase_vectors.npy", phrase_vectors)
+    vectors = encoder.vectors([t.text for t in chosen])
+    np.save(out / "vectors.npy", vectors)
+    np.save(out / "nearest.npy", _nearest(vectors, phrase_vectors))
+    kinds = [t.kind for t in chosen]
+    labels = [t.label for t in chosen]
+    np.save(out / "sentiment.npy", probe.sentiment(vectors, chosen))
+    _write(out / "texts.json", {"kinds": kinds, "labels": labels})
+    _write(out / "phrases.json", candidates)
+    (out / "proxies").mkdir(exist_ok=True)
+    for name, rows in proxies.items():
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (out / "proxies" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    settings = {
+        "vocab_size": vocab_size,
+        "emb_dim": emb_dim,
+        "scale": scale,
+        "seed": seed,
+        "held_out": sorted(path.name for path in held_out),
+        "teacher_sha256": corpora.file_hash(teacher) if teacher.is_file() else None,
+        "counts": {"texts": len(chosen), "phrases": len(candidates)},
+        "corpora": table,
+    }
+    _write(out / "manifest.json", settings)
+
+
+def _write(path: pathlib.Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
