@@ -86,8 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks."""
-    text = " ".join(str(error).split())
+    """The message of an error without line breaks and what gin adds to it."""
+    message = str(error).partition("\n  In call to configurable")[0]
+    text = " ".join(message.split())
     return text or type(error).__name__
 
 

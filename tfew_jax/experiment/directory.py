@@ -243,13 +243,23 @@ def _check_settings(directory: pathlib.Path, settings: Mapping[str, Any]) -> Non
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """One phrase for every setting that differs."""
-    absent = "(absent)"
+    there, here, absent = _flat(there), _flat(here), "(absent)"
     return [
         f"{name} was {_short(there.get(name, absent))}, "
         f"now {_short(here.get(name, absent))}"
         for name in sorted({*there, *here})
         if there.get(name, absent) != here.get(name, absent)
     ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def _short(value: Any) -> str:

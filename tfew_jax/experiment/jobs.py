@@ -85,8 +85,8 @@ def fewshot(
         spec=fewshot_data.TaskSpec(
             templates=template, choices=choices, label_column=label
         ),
-        train=rows,  # pyright: ignore[reportArgumentType]
-        test=test_rows,  # pyright: ignore[reportArgumentType]
+        train=rows,
+        test=test_rows,
     )
     return train(
         model_dir=out,

@@ -122,6 +122,7 @@ class Study:
                 progress.say(f"note: {note}")
         progress.plan(len(todo) * self.recipe.num_steps)
         for run in self.runs:
+            self._do_baselines(run, records, progress)
             if run.name not in records:
                 self._do_run(
                     run,
@@ -131,7 +132,6 @@ class Study:
                     checkpoint_period=checkpoint_period,
                     keep_last=keep_last,
                 )
-            self._do_baselines(run, records)
         result = self._sum_up(path, records)
         if not finished:
             directory.write_text(path / directory.FINISHED, f"{self.config_hash}\n")
@@ -185,7 +185,9 @@ class Study:
         }
         records.append(record)
 
-    def _do_baselines(self, run: plan.Run, records: directory.Records) -> None:
+    def _do_baselines(
+        self, run: plan.Run, records: directory.Records, progress: Progress
+    ) -> None:
         """Records what the frozen model, the majority and TF-IDF say of a run's rows."""
         if run.split is None:
             return
@@ -195,6 +197,7 @@ class Study:
         if zero_shot not in records:
             numbers = self._numbers(split, self._score_zero_shot(run))
             records.append(self._record(zero_shot, "zero_shot", run, numbers))
+            progress.say(f"{zero_shot}: accuracy {numbers['accuracy']:.3f}")
         train_rows = list(run.train_rows)
         labels = self.train_split.labels[train_rows].tolist()
         for kind in ("majority", "tfidf"):

@@ -38,7 +38,8 @@ class Recipe:
         schedule: "linear_decay" after a linear warm-up, or "constant".
         warmup_ratio: Share of the steps that the rate rises.
         loss: Weights of the three losses.
-        adafactor: Arguments of `optim.adafactor` that differ from its defaults.
+        adafactor: Arguments of `optim.adafactor` that differ from its defaults;
+            kept as pairs, so that a recipe can be hashed.
     """
 
     num_steps: int = 1000
@@ -48,9 +49,10 @@ class Recipe:
     schedule: Literal["linear_decay", "constant"] = "linear_decay"
     warmup_ratio: float = 0.06
     loss: losses.TFewLoss = losses.TFewLoss()
-    adafactor: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    adafactor: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "adafactor", tuple(sorted(dict(self.adafactor).items())))
         for name in ("num_steps", "batch_size", "num_micro_batches"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -95,33 +97,11 @@ class Tuner:
         """
         self.base, self.method, self.recipe = base, method, recipe
         self.model = models.T5(base.config, method)
-        boxed = models.boxed_abstract_params(base.config, method)
-        leading_axes = optim.stacked_axes(train.partition(boxed, method)[0])
-        self._optimizer = optim.adafactor(
-            leading_axes=leading_axes, **dict(recipe.adafactor)
-        )
-        self._step_fn = train.make_train_step(
-            log_probs_fn=functools.partial(models.token_log_probs, self.model),
-            loss=recipe.loss,
-            optimizer=self._optimizer,
-            schedule=recipe.make_schedule(),
-            num_steps=recipe.num_steps,
-            num_micro_batches=recipe.num_micro_batches,
-        )
-
-    @functools.cached_property
-    def _init(self) -> Callable[[jax.Array], Params]:
-        """Initial values of the trainable half; the frozen one is never computed."""
-
-        def init(key: jax.Array) -> Params:
-            params = models.init(self.base.config, self.method, key)
-            return train.partition(params, self.method)[0]
-
-        return jax.jit(init)
+        self._programs = _make_programs(base.config, method, recipe)
 
     def init_state(self, seed: int) -> train.TrainState:
         """The state of a run before its first step."""
-        return train.init_state(self._init(jax.random.key(seed)), self._optimizer)
+        return self._programs.init_state(jax.random.key(seed))
 
     def params(self, trainable: Params) -> Params:
         """Parameters of the adapted model."""
@@ -188,7 +168,7 @@ class Tuner:
             self.base.params,
             batch_at,
             train.adapter_keys([seed]),
-            step_fn=self._step_fn,
+            step_fn=self._programs.step,
             num_steps=num_steps,
         )
         with (
@@ -210,6 +190,37 @@ class Tuner:
                     kept = f"step {info.step} of {name} is saved" if manager else name
                     raise Interrupted(f"stopped; {kept}, the same command goes on")
         return train.adapter_params(state), first_step
+
+
+@dataclasses.dataclass(frozen=True)
+class _Programs:
+    """What is compiled for a model, a method and a recipe."""
+
+    init_state: Callable[[jax.Array], train.TrainState]
+    step: train.StepFn
+
+
+@functools.lru_cache(maxsize=4)  # as many experiments of a process share them
+def _make_programs(
+    config: models.T5Config, method: PeftMethod, recipe: Recipe
+) -> _Programs:
+    boxed = models.boxed_abstract_params(config, method)
+    leading_axes = optim.stacked_axes(train.partition(boxed, method)[0])
+    optimizer = optim.adafactor(leading_axes=leading_axes, **dict(recipe.adafactor))
+    step = train.make_train_step(
+        log_probs_fn=functools.partial(models.token_log_probs, models.T5(config, method)),
+        loss=recipe.loss,
+        optimizer=optimizer,
+        schedule=recipe.make_schedule(),
+        num_steps=recipe.num_steps,
+        num_micro_batches=recipe.num_micro_batches,
+    )
+
+    def init_state(key: jax.Array) -> train.TrainState:
+        params = models.init(config, method, key)  # the frozen half is not computed
+        return train.init_state(train.partition(params, method)[0], optimizer)
+
+    return _Programs(jax.jit(init_state), step)
 
 
 class _Mean:

@@ -1,0 +1,70 @@
+"""A toy base, rows about films, and a result of each protocol, made once."""
+
+import random
+
+import pytest
+
+from tfew_jax import experiment
+
+TEMPLATE = "Review: {{text}} Sentiment? ||| {{answer_choices[label]}}"
+CHOICES = "bad ||| good"
+_WORDS = {0: "awful dull plot film".split(), 1: "lovely great plot film".split()}
+
+
+def make_rows(count, seed):
+    generator = random.Random(seed)
+    return [
+        {
+            "text": " ".join(generator.choices(_WORDS[i % 2], k=generator.randint(2, 6))),
+            "label": i % 2,
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def rows():
+    return make_rows(24, seed=0)
+
+
+@pytest.fixture(scope="session")
+def test_rows():
+    return make_rows(10, seed=1)
+
+
+@pytest.fixture(scope="session")
+def base(base_directory):
+    return experiment.load_base(base_directory)
+
+
+@pytest.fixture(scope="session")
+def tested(base, rows, test_rows, tmp_path_factory):
+    """Two seeds of 16 rows each, scored on test rows, and rows to predict."""
+    return experiment.fewshot(
+        base,
+        rows,
+        template=TEMPLATE,
+        choices=CHOICES,
+        test_rows=test_rows,
+        predict_rows=[{"text": row["text"]} for row in make_rows(5, seed=2)],
+        num_shots=16,
+        seeds=(3, 1),
+        num_steps=4,
+        out=tmp_path_factory.mktemp("tested"),
+        quiet=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def validated(base, rows, tmp_path_factory):
+    """Three folds and an adapter of all rows."""
+    return experiment.fewshot(
+        base,
+        rows,
+        template=TEMPLATE,
+        choices=CHOICES,
+        num_folds=3,
+        num_steps=4,
+        out=tmp_path_factory.mktemp("validated"),
+        quiet=True,
+    )
