@@ -52,6 +52,11 @@ class Adapter:
             ValueError: If an array is missing, unexpected, of another shape or not
                 finite.
         """
+        if self.method.num_adapters is not None:
+            raise ValueError(
+                f"{source} holds {self.method.num_adapters} adapters; "
+                "a file holds one: take one out of the bank"
+            )
         layout.check(
             layout.shapes_of(self.params),
             layout.adapter_shapes(config or self.config, self.method),
@@ -106,9 +111,12 @@ def load_adapter(directory: str | Path, config: T5Config | None = None) -> Adapt
     if content.get("format") != FORMAT:
         raise ValueError(f"{path} does not describe a tfew_jax adapter")
     files.check_version(content, newest=VERSION, path=path)
+    settings = content.get("method")
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: method must hold the method's name and settings")
     try:
-        method = peft.from_dict(content["method"])
-    except (KeyError, TypeError, ValueError) as error:
+        method = peft.from_dict(settings)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: method: {error}") from error
     weights = directory / WEIGHTS
     with tensors.open_file(weights) as file:

@@ -65,6 +65,7 @@ class RunCheckpoints:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(
                 self.directory,
+                item_handlers=ocp.StandardCheckpointHandler(),
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                     best_fn=self._rank,  # without it orbax does not write metrics
@@ -153,22 +154,63 @@ class RunCheckpoints:
                 f"{self.directory} holds no step{'' if step is None else f' {step}'}; "
                 f"complete steps: {self.steps() or 'none'}"
             )
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        where = f"step {step} of {self.directory}"
         try:
+            metadata = self._manager.item_metadata(step)
+            stored = {
+                leaf.name: (tuple(leaf.shape), str(leaf.dtype))
+                for leaf in jax.tree.leaves(metadata.tree)
+            }
+            # Before reading: orbax would cast, and leave broken threads behind.
+            _check_same(_described(template), stored, where)
+            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
             restored: Any = self._manager.restore(
                 step, args=ocp.args.StandardRestore(abstract)
             )
+        except _OtherRunError:
+            raise
         except Exception as error:  # orbax's own kinds of errors, by the dozen
             raise ValueError(
-                f"step {step} of {self.directory} does not fit this run or is damaged "
-                f"({_first_line(error)}); remove that step's directory to continue "
-                "from an earlier one, or start in another directory"
+                f"{where} is damaged ({_first_line(error)}); remove that step's "
+                "directory to continue from an earlier one, or start in another one"
             ) from error
         return restored
 
     def close(self) -> None:
         """Releases orbax's threads."""
         self._manager.close()
+
+
+class _OtherRunError(ValueError):
+    """The step holds the state of another run."""
+
+
+def _described(state: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every array by orbax's name for it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): (
+            tuple(leaf.shape),
+            str(leaf.dtype),
+        )
+        for path, leaf in leaves
+    }
+
+
+def _check_same(
+    wanted: dict[str, tuple[tuple[int, ...], str]],
+    stored: dict[str, tuple[tuple[int, ...], str]],
+    where: str,
+) -> None:
+    """Raises on the first array that differs, by name."""
+    for name in sorted(wanted.keys() | stored.keys()):
+        if wanted.get(name) != stored.get(name):
+            raise _OtherRunError(
+                f"{where} does not fit this run: it holds {name} as "
+                f"{stored.get(name, 'nothing')}, this run as "
+                f"{wanted.get(name, 'nothing')}; continue with the settings that it "
+                "was started with, or start in another directory"
+            )
 
 
 def _first_line(error: Exception) -> str:
