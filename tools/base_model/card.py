@@ -72,8 +72,8 @@ def render(
         count: Number of parameters.
     """
     rows = [
-        f"| {c['name']} | {c['source']} (`{c['file']}`) | {c['licence']} | {c['texts']:,} "
-        f"| {c['refused']} | `{c['sha256']}` |"
+        f"| {c['name']} | {c['source']} (`{c['file']}`) | {c['licence']} "
+        f"| {c['texts']:,} | {c['refused']} | `{c['sha256']}` |"
         for c in manifest["corpora"]
     ]
     return _TEMPLATE.format(

@@ -15,6 +15,7 @@ What a work folder holds afterwards:
 """
 
 import collections
+import itertools
 import json
 import logging
 import pathlib
@@ -126,9 +127,9 @@ def select(
         low, high = _WORDS.get(text.corpus, _DEFAULT_WORDS)
         # Descriptions serve as phrases; letters, so that tables and codes stay out.
         letters = sum(c.isalpha() or c.isspace() for c in text.text)
-        if text.kind != "description" and letters >= 0.8 * len(text.text):
-            if low <= len(text.text.split()) <= high:
-                pools[text.corpus].append(text)
+        fits = low <= len(text.text.split()) <= high
+        if fits and text.kind != "description" and letters >= 0.8 * len(text.text):
+            pools[text.corpus].append(text)
     chosen: list[corpora.Text] = []
     for name, quota in _QUOTA.items():
         pool = pools[name]
@@ -146,7 +147,7 @@ def phrases(
     for text in chosen:
         tokens = heldout.words(text.text)
         counts.update(set(tokens))
-        pairs = zip(tokens, tokens[1:], strict=False)
+        pairs = itertools.pairwise(tokens)
         counts.update({f"{a} {b}" for a, b in pairs if not {a, b} & _STOP})
     lemmas = {str(t.label).lower(): 0 for t in texts if t.kind == "gloss"}
     known = [lemma for lemma in lemmas if lemma not in _STOP and len(lemma) > 2]
@@ -173,7 +174,7 @@ def _neighbours(
 ) -> list[str]:
     """For each chosen text the next text of its group, or an empty string."""
     following: dict[str, str] = {}
-    for text, after in zip(texts, texts[1:], strict=False):
+    for text, after in itertools.pairwise(texts):
         if text.group and text.group == after.group:
             following[text.text] = after.text
     return [following.get(text.text, "") for text in chosen]

@@ -37,6 +37,7 @@ _SIMILARITY_TEMPERATURE = 0.05
 State = tuple[Any, Any, Any]  # parameters, optimizer state, average of the parameters
 _INITIAL_OUTPUT_SCALE = 0.0
 _HEAD_TEXTS = 20_000
+_HEAD_SIZE = 0.25
 _MIXED_CYCLE = ("choice", "choice", "distil", "choice", "choice", "span")
 
 
@@ -162,7 +163,9 @@ def _bag_of_words_head(
     )
     ridge = 1e-3 * count * np.eye(table.shape[1])
     target = pooled.T @ data.vectors[:count].astype(np.float32)
-    return np.linalg.solve(pooled.T @ pooled + ridge, target).astype(np.float32)
+    head = np.linalg.solve(pooled.T @ pooled + ridge, target)
+    # Its outputs are normalised, so its size is free: large entries change slowly.
+    return (head * (_HEAD_SIZE / head.std())).astype(np.float32)
 
 
 def _distil_losses(
