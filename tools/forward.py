@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfew_jax import interop, models
-from tfew_jax.checkpoint import tensors
+from tfew_jax.checkpoint import files, tensors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         outputs = run(options)
-        tensors.write(options.out, outputs)
+        with files.new_file(options.out) as fresh:
+            tensors.write(fresh, outputs)
     except (ValueError, OSError) as error:
         if options.debug:
             raise

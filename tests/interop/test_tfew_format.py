@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 import zipfile
 
@@ -48,6 +49,57 @@ def test_the_ungated_model_has_no_feed_forward_vector_in_this_format(finish, v1_
     adapter = interop.load_adapter(path, v1_0.config)
     assert adapter.method.sites == ("key", "value")
     assert len(layout.flatten(adapter.params)) == len(vectors)
+
+
+@pytest.mark.parametrize("base", ["v1_1", "v1_0"])
+def test_saving_and_loading_keeps_every_bit(base, request, finish, tmp_path):
+    config = request.getfixturevalue(base).config
+    path, _ = finish(config)
+    adapter = interop.load_adapter(path, config)
+    interop.tfew.save_adapter(tmp_path / "again.pt", adapter)
+    loaded = interop.load_adapter(tmp_path / "again.pt", config)
+    assert loaded.method == adapter.method
+    ours, theirs = layout.flatten(loaded.params), layout.flatten(adapter.params)
+    assert ours.keys() == theirs.keys()
+    for name, leaf in ours.items():
+        np.testing.assert_array_equal(leaf, theirs[name])
+
+
+def test_torch_loads_what_we_save(finish, v1_1, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs the extra peer")
+    path, vectors = finish(v1_1.config)
+    adapter = interop.load_adapter(path, v1_1.config)
+    interop.tfew.save_adapter(tmp_path / "again.pt", adapter)
+    loaded = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert loaded.keys() == vectors.keys()
+    for name, vector in vectors.items():
+        np.testing.assert_array_equal(loaded[name].numpy(), vector)
+
+
+def test_what_torch_saves_loads(finish, v1_1, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs the extra peer")
+    path, vectors = finish(v1_1.config)
+    tensors = {
+        name: torch.nn.Parameter(torch.from_numpy(vector))
+        for name, vector in vectors.items()
+    }
+    torch.save(tensors, tmp_path / "theirs.pt")
+    ours = layout.flatten(interop.load_adapter(path, v1_1.config).params)
+    theirs = layout.flatten(
+        interop.load_adapter(tmp_path / "theirs.pt", v1_1.config).params
+    )
+    assert ours.keys() == theirs.keys()
+    for name, leaf in ours.items():
+        np.testing.assert_array_equal(leaf, theirs[name])
+
+
+def test_an_adapter_at_other_sites_is_not_written(finish, v1_1, v1_0, tmp_path):
+    path, _ = finish(v1_0.config)
+    adapter = interop.load_adapter(path, v1_0.config)
+    elsewhere = dataclasses.replace(adapter, config=v1_1.config)
+    with pytest.raises(ValueError, match="at key, value, mlp_hidden on this model"):
+        interop.tfew.save_adapter(tmp_path / "a.pt", elsewhere)
+    assert not (tmp_path / "a.pt").exists()
 
 
 def test_missing_and_unexpected_vectors_are_named(finish, v1_1):

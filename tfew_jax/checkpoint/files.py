@@ -48,13 +48,39 @@ def new_directory(directory: str | Path, *, marker: str) -> Iterator[Path]:
         yield fresh
         _swap(fresh, directory)
     except OSError as error:
-        raise OSError(
-            f"{directory} could not be written ({error.strerror or error}); what was "
-            "there before is unchanged. Free some space or give another directory."
-        ) from error
+        raise _disk_error(directory, error) from error
     finally:
         if fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Writes a file beside `path` and puts it there when it is complete.
+
+    Yields:
+        The file to write.
+
+    Raises:
+        OSError: If the disk is full or not writable; one line that says so.
+    """
+    path = Path(path).absolute()
+    fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
+    try:
+        yield fresh
+        fresh.replace(path)
+    except OSError as error:
+        raise _disk_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+
+
+def _disk_error(path: Path, error: OSError) -> OSError:
+    return OSError(
+        f"{path} could not be written ({error.strerror or error}); what was there "
+        "before is unchanged. Free some space or give another place."
+    )
 
 
 def _umask() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfew_jax import checkpoint, peft
-from tfew_jax.checkpoint import layout
+from tfew_jax.checkpoint import files, layout
 from tfew_jax.interop import ia3_sites, torch_file
 from tfew_jax.models.config import T5Config
 
@@ -25,14 +25,10 @@ def load_adapter(path: str | Path, config: T5Config) -> checkpoint.Adapter:
             another size, or one holds NaN.
     """
     path = Path(path)
-    gated = len(config.mlp_activations) == 2
-    sites = ("key", "value", "mlp_hidden") if gated else ("key", "value")
-    method = peft.get("ia3").from_settings({"sites": sites})
+    method = peft.get("ia3").from_settings({"sites": _sites(config)})
     found = torch_file.read(path)
     shapes = layout.adapter_shapes(config, method)
-    modules = {
-        ia3_sites.module_of(p, hidden="wi_1") + _SUFFIX: p for p in sorted(shapes)
-    }
+    modules = {_name(p): p for p in sorted(shapes)}
     layout.check(
         {name: array.shape for name, array in found.items()},
         {name: (*shapes[p], 1) for name, p in modules.items()},
@@ -48,3 +44,39 @@ def load_adapter(path: str | Path, config: T5Config) -> checkpoint.Adapter:
     )
     adapter.check(source=str(path))
     return adapter
+
+
+def save_adapter(path: str | Path, adapter: checkpoint.Adapter) -> None:
+    """Writes a `finish.pt` that the reference code and torch load.
+
+    Args:
+        path: The file, in place of an earlier one or not at all.
+        adapter: An (IA)^3 adapter at all sites that the reference code has.
+
+    Raises:
+        ValueError: If the reference code cannot express the adapter.
+        OSError: If the disk is full or not writable.
+    """
+    sites = _sites(adapter.config)
+    found = adapter.method.to_dict()
+    if found["name"] != "ia3" or set(found["sites"]) != set(sites):
+        raise ValueError(
+            f"finish.pt holds (IA)^3 at {', '.join(sites)} on this model, not {found}"
+        )
+    adapter.check()
+    vectors = {
+        _name(p): np.asarray(leaf, dtype=np.float32)[:, None]
+        for p, leaf in layout.flatten(adapter.params).items()
+    }
+    with files.new_file(path) as fresh:
+        torch_file.write(fresh, vectors)
+
+
+def _sites(config: T5Config) -> tuple[str, ...]:
+    """Where the reference code has vectors on a model of that config."""
+    gated = len(config.mlp_activations) == 2
+    return ("key", "value", "mlp_hidden") if gated else ("key", "value")
+
+
+def _name(path: str) -> str:
+    return ia3_sites.module_of(path, hidden="wi_1") + _SUFFIX

@@ -1,4 +1,4 @@
-"""Reads tensors from a file of `torch.save` without torch and without running it.
+"""Reads and writes tensors as `torch.save` does, without torch or running a pickle.
 
 Such a file is a zip archive: one pickle that describes the tensors, and one member of
 raw bytes a storage. A pickle may name any function, so only those that rebuild
@@ -10,6 +10,7 @@ import math
 import pickle
 import zipfile
 import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,52 @@ def read(path: Path) -> dict[str, np.ndarray]:
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
             raise ValueError(f"{path}: {name!r} is no tensor")
     return dict(content)
+
+
+def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a dictionary of float32 tensors that `torch.load` reads.
+
+    Raises:
+        OSError: If the disk is full or not writable.
+    """
+    with zipfile.ZipFile(path, "w") as archive:  # stored: torch reads no other
+        archive.writestr("archive/data.pkl", _pickle(tensors))
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+        for n, array in enumerate(tensors.values()):
+            archive.writestr(f"archive/data/{n}", array.astype("<f4").tobytes())
+
+
+def _pickle(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The pickle of the dictionary in protocol 2, opcode by opcode.
+
+    Pickler itself cannot write it: it would have to import torch's functions.
+    """
+
+    def text(value: str) -> bytes:
+        raw = value.encode()
+        return pickle.BINUNICODE + len(raw).to_bytes(4, "little") + raw
+
+    def numbers(values: Iterable[int]) -> bytes:
+        parts = (pickle.BININT + value.to_bytes(4, "little") for value in values)
+        return pickle.MARK + b"".join(parts) + pickle.TUPLE
+
+    parts = [pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + pickle.MARK]
+    for n, (name, array) in enumerate(tensors.items()):
+        strides = [s // array.itemsize for s in np.empty_like(array, order="C").strides]
+        parts += [
+            text(name),
+            pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n" + pickle.MARK,
+            pickle.MARK + text("storage") + pickle.GLOBAL + b"torch\nFloatStorage\n",
+            text(str(n)) + text("cpu"),
+            pickle.BININT + array.size.to_bytes(4, "little"),
+            pickle.TUPLE + pickle.BINPERSID,
+            pickle.BININT + bytes(4),  # where in the storage it begins
+            numbers(array.shape) + numbers(strides) + pickle.NEWFALSE,
+            pickle.GLOBAL + b"collections\nOrderedDict\n" + pickle.EMPTY_TUPLE,
+            pickle.REDUCE + pickle.TUPLE + pickle.REDUCE,
+        ]
+    return b"".join(parts) + pickle.SETITEMS + pickle.STOP
 
 
 class _Unpickler(pickle.Unpickler):
