@@ -7,7 +7,6 @@ sum. Of equal scores the first choice wins, as in the reference code.
 
 import functools
 from collections.abc import Iterable
-from typing import Literal
 
 import jax
 import numpy as np
@@ -16,16 +15,18 @@ from jaxtyping import Array, Float, Int
 from tfew_jax import losses, models
 from tfew_jax.types import Batch, Params
 
-Normalization = Literal["mean", "sum"]
-
 
 @functools.partial(jax.jit, static_argnames=("model", "normalization"))
 def _scores(
-    model: models.T5, params: Params, batch: Batch, *, normalization: Normalization
+    model: models.T5, params: Params, batch: Batch, *, normalization: str
 ) -> Float[Array, "batch choices"]:
     log_probs = models.token_log_probs(model, params, batch)
     mask = losses.target_mask(batch)
-    return losses.choice_scores(log_probs, mask, normalization=normalization)
+    return losses.choice_scores(
+        log_probs,
+        mask,
+        normalization=normalization,  # pyright: ignore[reportArgumentType]
+    )
 
 
 def score_choices(
@@ -33,7 +34,7 @@ def score_choices(
     params: Params,
     batches: Iterable[Batch],
     *,
-    normalization: Normalization = "mean",
+    normalization: str = "mean",
 ) -> tuple[Float[np.ndarray, "rows choices"], Int[np.ndarray, " rows"]]:
     """Scores of the choices of every row.
 
@@ -51,7 +52,8 @@ def score_choices(
         both in ascending order of the ids.
 
     Raises:
-        ValueError: If there is no row, or an id occurs twice.
+        ValueError: If there is no row, an id occurs twice, or the normalization is
+            unknown.
     """
     scores, ids = [], []
     for batch in batches:

@@ -15,7 +15,9 @@ def make_rows(count, seed):
     generator = random.Random(seed)
     return [
         {
-            "text": " ".join(generator.choices(_WORDS[i % 2], k=generator.randint(2, 6))),
+            "text": " ".join(
+                generator.choices(_WORDS[i % 2], k=generator.randint(2, 6))
+            ),
             "label": i % 2,
         }
         for i in range(count)

@@ -126,7 +126,7 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot write to .*file/out"):
+    with pytest.raises(ValueError, match=r"cannot write to .*file/out"):
         with directory.open_directory(tmp_path / "file" / "out", settings={}):
             pass
 

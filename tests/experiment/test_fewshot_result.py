@@ -52,9 +52,7 @@ def test_every_seed_has_one_record_and_the_frozen_model_has_one(tested):
 
 
 def test_the_summary_is_made_of_the_records(tested):
-    tuned = [
-        record["scores"] for record in tested.records if record["kind"] == "tuned"
-    ]
+    tuned = [record["scores"] for record in tested.records if record["kind"] == "tuned"]
     accuracies = [scores["accuracy"] for scores in tuned]
     assert tested.summary["tuned"] == metrics.summarize(accuracies)
     assert tested.summary["tuned"]["n"] == 2
@@ -111,9 +109,7 @@ def test_cross_validation_predicts_every_row_once_by_a_run_that_did_not_see_it(
     assert [p.row for p in validated.predictions] == list(range(len(rows)))
     folds = [r for r in validated.records if r["kind"] == "tuned" and r["scores"]]
     assert [record["fold"] for record in folds] == [0, 1, 2]
-    right = sum(
-        np.trace(record["scores"]["confusion_matrix"]) for record in folds
-    )
+    right = sum(np.trace(record["scores"]["confusion_matrix"]) for record in folds)
     labels = [row["label"] for row in rows]
     assert right == sum(p.label == labels[p.row] for p in validated.predictions)
     assert validated.summary["tuned"]["n"] == validated.summary["zero_shot"]["n"] == 3

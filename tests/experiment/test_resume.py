@@ -27,7 +27,9 @@ class Killed(BaseException):
 def experiment_of_two_folds(base, rows):
     return study.Study(
         base,
-        fewshot.TaskSpec(templates=["{{text}}", "Film: {{text}}"], choices="bad ||| good"),
+        fewshot.TaskSpec(
+            templates=["{{text}}", "Film: {{text}}"], choices="bad ||| good"
+        ),
         rows=rows,
         method=peft.get("ia3")(),
         recipe=tuning.Recipe(num_steps=NUM_STEPS),
@@ -167,7 +169,12 @@ def command(base_directory, rows_file, out):
         "TRAIN_STEPS": 400,
         "CHECKPOINT_PERIOD": 10,
     }
-    files = ("models/embedded.gin", "methods/ia3.gin", "tasks/csv.gin", "runs/fewshot.gin")
+    files = (
+        "models/embedded.gin",
+        "methods/ia3.gin",
+        "tasks/csv.gin",
+        "runs/fewshot.gin",
+    )
     return [
         *(sys.executable, "-m", "tfew_jax.cli.main", "train"),
         *(f"--gin_file={name}" for name in files),
@@ -201,7 +208,9 @@ def test_a_process_killed_at_random_moments_ends_with_the_same_bits(
             text=True,
         )
         try:
-            _, errors = process.communicate(timeout=generator.uniform(0.3, 1) * duration)
+            _, errors = process.communicate(
+                timeout=generator.uniform(0.3, 1) * duration
+            )
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()

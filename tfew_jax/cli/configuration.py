@@ -82,13 +82,19 @@ def save(directory: pathlib.Path, *, text: str = "") -> None:
 
 
 def _configurable(entry: Callable[..., Any]) -> Callable[..., Any]:
+    """The entry with its bindings.
+
+    Gin remembers what earlier configurations of the process registered, so that
+    only bindings tell whether this one is for the entry.
+    """
     try:
-        return gin.get_configurable(entry)
-    except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"no gin file configures {entry.__name__}; "
-            f"give one of {', '.join(n for n in packaged.names() if n.startswith('runs/'))} with --gin_file"
-        ) from error
+        _, selector = gin_config._as_scope_and_selector(entry)
+    except (ValueError, KeyError):
+        selector = None
+    if not any(selector == bound for _, bound in gin_config._CONFIG):
+        runs = ", ".join(name for name in packaged.names() if name.startswith("runs/"))
+        raise ValueError(f"no gin file configures {entry.__name__}; give one of {runs}")
+    return gin.get_configurable(entry)
 
 
 def _parse_file(file: str, prefixes: Sequence[str]) -> None:
@@ -199,7 +205,9 @@ def _readable(prefix: str) -> Iterator[None]:
         message = " ".join(str(error).split())
         message = message.replace("In bindings string line 1 ", "in ")
         hint = ""
-        if match := re.search(r"'([\w./]+)' doesn't have a parameter named '(\w+)'", message):
+        if match := re.search(
+            r"'([\w./]+)' doesn't have a parameter named '(\w+)'", message
+        ):
             hint = _did_you_mean(match[2], _parameters(match[1]))
         raise ValueError(f"{prefix}{message}{hint}") from error
 
@@ -210,7 +218,9 @@ _GIN_ERRORS += (AttributeError, OSError, RuntimeError)
 
 def _parameters(selector: str) -> list[str]:
     try:
-        return list(inspect.signature(gin.get_configurable(selector)).parameters)
+        _, selector = gin_config._as_scope_and_selector(selector)
+        configurable = gin_config._REGISTRY[selector].wrapped
+        return list(inspect.signature(configurable).parameters)
     except (ValueError, TypeError, KeyError):
         return []
 

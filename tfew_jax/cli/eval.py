@@ -1,11 +1,11 @@
-"""Score an adapter, or the frozen model alone, on the labelled rows of a task.
+r"""Score an adapter, or the frozen model alone, on the labelled rows of a task.
 
 CHECKPOINT_PATH is an adapter's directory, the directory of a finished run, or None
 for the frozen model. MIXTURE_OR_TASK_NAME is a task, or the path of a file of rows,
 which the adapter's own template and choices then render. EVAL_OUTPUT_DIR gets
 predictions.csv and metrics.json.
 
-example:
+Example:
   tfew eval --gin_file models/embedded.gin --gin_file runs/eval.gin \\
     --gin.MIXTURE_OR_TASK_NAME="'test.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \\
     --gin.EVAL_OUTPUT_DIR="'out/eval'"

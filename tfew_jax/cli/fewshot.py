@@ -1,4 +1,4 @@
-"""Tune a frozen T5 on a few labelled rows: an adapter, an accuracy, predictions.
+r"""Tune a frozen T5 on a few labelled rows: an adapter, an accuracy, predictions.
 
 With --test every seed draws its own rows (--shots, else all) from --train, and
 accuracy is that on --test: median and quartiles over the seeds. Without it,
@@ -12,7 +12,7 @@ rows where there is no --test, so that no test row chose it.
 The run is `tfew train` with the configuration in DIR/config.gin. The same command
 goes on where a stopped one was, and does nothing once it is finished.
 
-example:
+Example:
   tfew fewshot --train rows.csv --template 'Review: {{text}} Sentiment?' \\
     --choices 'bad ||| good' --label sentiment --out reviews
 """
@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows.add_argument(
         "--task", metavar="NAME", help="an embedded example task instead of files"
     )
-    rows.add_argument("--shots", type=int, metavar="N", help="rows to draw; default all")
+    rows.add_argument(
+        "--shots", type=int, metavar="N", help="rows to draw; default all"
+    )
     runs = parser.add_argument_group("runs")
     runs.add_argument(
         "--seeds",
@@ -143,7 +145,9 @@ def _check(args: argparse.Namespace) -> None:
         if flag == "task":
             known.remove("csv")
         if name is not None and name not in known:
-            raise ValueError(f"unknown --{flag} {name!r}; available: {', '.join(known)}")
+            raise ValueError(
+                f"unknown --{flag} {name!r}; available: {', '.join(known)}"
+            )
 
 
 def _absolute(path: str | None) -> str | None:

@@ -1,11 +1,11 @@
-"""Predict rows with an adapter, or with the frozen model alone; needs no labels.
+r"""Predict rows with an adapter, or with the frozen model alone; needs no labels.
 
 CHECKPOINT_PATH is an adapter's directory, the directory of a finished run, or None
 for the frozen model. MIXTURE_OR_TASK_NAME is a task, or the path of a file of rows,
 which the adapter's own template and choices then render. INFER_OUTPUT_DIR gets
 predictions.csv: row, prediction, score of every choice.
 
-example:
+Example:
   tfew infer --gin_file models/embedded.gin --gin_file runs/infer.gin \\
     --gin.MIXTURE_OR_TASK_NAME="'new.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \\
     --gin.INFER_OUTPUT_DIR="'out/new'"

@@ -1,11 +1,11 @@
-"""Train by gin files: adapters, scores, predictions, records.
+r"""Train by gin files: adapters, scores, predictions, records.
 
 T5X's flags: --gin_file (several), --gin_search_paths, --gin.NAME=VALUE. The
 packaged files are found from any folder; later files and flags win. The parsed
 configuration is saved beside the run as config.gin, what was used of it, defaults
 included, as operative_config.gin. Started again, a run goes on where it was.
 
-example:
+Example:
   tfew train --gin_file models/embedded.gin --gin_file methods/ia3.gin \\
     --gin_file tasks/customer_intent.gin --gin_file runs/train.gin \\
     --gin.MODEL_DIR="'/tmp/intent'" --gin.TRAIN_STEPS=200

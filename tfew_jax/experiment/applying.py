@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfew_jax import checkpoint, evaluate, interop
+from tfew_jax import checkpoint, interop
 from tfew_jax.data import fewshot, sources, tasks
 from tfew_jax.experiment import directory, prepared, results, scoring, summary
 from tfew_jax.experiment.base import Base
@@ -57,7 +57,7 @@ def score_rows(
     adapter: checkpoint.Adapter | PathLike | None = None,
     lengths: Mapping[str, int] | None = None,
     batch_size: int = 32,
-    normalization: evaluate.Normalization | None = None,
+    normalization: str | None = None,
     on_start: OnStart | None = None,
 ) -> dict[str, Any]:
     """Scores labelled rows; writes predictions.csv and metrics.json.
@@ -78,8 +78,15 @@ def score_rows(
         ValueError: If adapter, model and rows do not fit together.
     """
     predictions, split = _predict(
-        base, task, adapter, lengths, batch_size, normalization, with_labels=True,
-        output_dir=output_dir, on_start=on_start,
+        base,
+        task,
+        adapter,
+        lengths,
+        batch_size,
+        normalization,
+        with_labels=True,
+        output_dir=output_dir,
+        on_start=on_start,
     )
     labels = split.labels[[p.row for p in predictions]]
     best = np.array([p.label for p in predictions])
@@ -97,7 +104,7 @@ def predict_rows(
     adapter: checkpoint.Adapter | PathLike | None = None,
     lengths: Mapping[str, int] | None = None,
     batch_size: int = 32,
-    normalization: evaluate.Normalization | None = None,
+    normalization: str | None = None,
     on_start: OnStart | None = None,
 ) -> pathlib.Path:
     """Predicts rows, with labels or without; writes predictions.csv.
@@ -111,8 +118,15 @@ def predict_rows(
         ValueError: If adapter, model and rows do not fit together.
     """
     _predict(
-        base, task, adapter, lengths, batch_size, normalization, with_labels=False,
-        output_dir=output_dir, on_start=on_start,
+        base,
+        task,
+        adapter,
+        lengths,
+        batch_size,
+        normalization,
+        with_labels=False,
+        output_dir=output_dir,
+        on_start=on_start,
     )
     return pathlib.Path(output_dir).absolute() / "predictions.csv"
 
@@ -123,7 +137,7 @@ def _predict(
     adapter: checkpoint.Adapter | PathLike | None,
     lengths: Mapping[str, int] | None,
     batch_size: int,
-    normalization: evaluate.Normalization | None,
+    normalization: str | None,
     *,
     with_labels: bool,
     output_dir: PathLike,
@@ -161,7 +175,7 @@ def _rows(
     if isinstance(task, tasks.Task):
         if task.test is None:
             raise ValueError(
-                f"task {task.name} has no test rows; give their file instead of the task"
+                f"task {task.name} has no test rows; give a file of rows instead"
             )
         return task.spec, task.test
     if not pathlib.Path(task).suffix:
@@ -175,7 +189,9 @@ def _rows(
     return adapter_task(adapter)[0], rows
 
 
-def load_adapter(adapter: checkpoint.Adapter | PathLike, base: Base) -> checkpoint.Adapter:
+def load_adapter(
+    adapter: checkpoint.Adapter | PathLike, base: Base
+) -> checkpoint.Adapter:
     """The adapter, read from its directory or that of a finished run.
 
     Raises:
@@ -194,7 +210,7 @@ def load_adapter(adapter: checkpoint.Adapter | PathLike, base: Base) -> checkpoi
 
 def adapter_task(
     adapter: checkpoint.Adapter,
-) -> tuple[fewshot.TaskSpec, dict[str, int] | None, evaluate.Normalization]:
+) -> tuple[fewshot.TaskSpec, dict[str, int] | None, str]:
     """Template, lengths and normalization that an adapter carries.
 
     Raises:

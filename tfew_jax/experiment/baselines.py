@@ -11,9 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 
-def predict_majority(
-    labels: Sequence[int], num_rows: int
-) -> Int[np.ndarray, " rows"]:
+def predict_majority(labels: Sequence[int], num_rows: int) -> Int[np.ndarray, " rows"]:
     """The most frequent training label for every row, the smallest of equal ones."""
     return np.full(num_rows, np.argmax(np.bincount(np.asarray(labels, int))))
 

@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
-from tfew_jax import evaluate, peft
+from tfew_jax import peft
 from tfew_jax.data import fewshot as fewshot_data
 from tfew_jax.data import sources, tasks
 from tfew_jax.experiment import directory, plan, prepared, results
@@ -110,13 +110,13 @@ def train(
     task: tasks.Task | str,
     predict_rows: prepared.Rows | PathLike | None = None,
     method: peft.PeftMethod | str = "ia3",
-    recipe: Recipe = Recipe(),
+    recipe: Recipe | None = None,
     seeds: Sequence[int] = (0,),
     num_shots: int | None = None,
     num_folds: int = 0,
     lengths: Mapping[str, int] | None = None,
     eval_batch_size: int = 32,
-    normalization: evaluate.Normalization = "mean",
+    normalization: str = "mean",
     checkpoint_period: int = 200,
     keep_last: int = 2,
     overwrite: bool = False,
@@ -131,7 +131,7 @@ def train(
         task: A task, or the name of an embedded one.
         predict_rows: Rows to predict, or their file.
         method: A PEFT method or its name.
-        recipe: How an adapter is trained.
+        recipe: How an adapter is trained; None for T-Few's.
         seeds: One run, or one cross-validation, each.
         num_shots: Rows to draw for each seed; None takes all.
         num_folds: Folds where the task has no test rows; 0 for no scores.
@@ -159,7 +159,7 @@ def train(
         test_rows=task.test,
         predict_rows=predict_rows,
         method=peft.get(method)() if isinstance(method, str) else method,
-        recipe=recipe,
+        recipe=recipe or Recipe(),
         protocol=plan.Protocol(
             seeds=tuple(seeds),
             num_shots=num_shots,
@@ -182,7 +182,9 @@ def train(
             on_start(path)
         log = stack.enter_context(open(path / "log.txt", "a", encoding="utf-8"))
         progress = Progress(
-            log_file=log, tensorboard=path / "tensorboard" if kept else None, quiet=quiet
+            log_file=log,
+            tensorboard=path / "tensorboard" if kept else None,
+            quiet=quiet,
         )
         result = study.execute(
             path,

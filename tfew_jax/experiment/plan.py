@@ -8,7 +8,6 @@ the first seed's draw. No run is scored on rows it was trained on.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from tfew_jax import evaluate
 from tfew_jax.data import fewshot
 
 
@@ -30,7 +29,7 @@ class Protocol:
     num_folds: int = 5
     lengths: Mapping[str, int] | None = None
     eval_batch_size: int = 32
-    normalization: evaluate.Normalization = "mean"
+    normalization: str = "mean"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(self.seeds))
@@ -78,8 +77,7 @@ def make_runs(
     num_folds: int,
     num_test_rows: int | None,
 ) -> list[Run]:
-    """The runs of an experiment; the adapter of the last or, with test rows, of the
-    first one is kept (see `kept`).
+    """The runs of an experiment; `kept` says whose adapter is handed out.
 
     Args:
         labels: Of all training rows.

@@ -6,11 +6,12 @@ first, the last and every tenth part of the steps.
 """
 
 import contextlib
+import io
 import pathlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 import rich.console
 import rich.progress
@@ -24,9 +25,9 @@ class Progress:
     def __init__(
         self,
         *,
-        log_file: IO[str] | None = None,
+        log_file: io.TextIOBase | None = None,
         tensorboard: pathlib.Path | None = None,
-        stream: IO[str] | None = None,
+        stream: io.TextIOBase | None = None,
         quiet: bool = False,
     ):
         """Makes a reporter that shows nothing yet.
@@ -40,7 +41,10 @@ class Progress:
         self._log_file = log_file
         self._tensorboard = tensorboard
         self._console = rich.console.Console(
-            file=stream or sys.stderr, quiet=quiet, highlight=False, soft_wrap=True
+            file=stream or sys.stderr,  # pyright: ignore[reportArgumentType]
+            quiet=quiet,
+            highlight=False,
+            soft_wrap=True,
         )
         self._bar: rich.progress.Progress | None = None
         self._task: Any = None

@@ -20,7 +20,7 @@ def score_split(
     *,
     adapter: checkpoint.Adapter | None,
     batch_size: int,
-    normalization: evaluate.Normalization,
+    normalization: str,
 ) -> list[prepared.Prediction]:
     """Predictions of all rows by an adapter, or by the frozen model alone."""
     params = base.params

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tfew_jax import checkpoint, evaluate, models
-from tfew_jax.data import batching, fewshot
+from tfew_jax import checkpoint, evaluate, models, train
+from tfew_jax.data import batching, fewshot, sources
 from tfew_jax.experiment import (
     baselines,
     directory,
@@ -29,7 +29,6 @@ from tfew_jax.experiment.progress import Progress
 from tfew_jax.experiment.tuning import Recipe, Tuner
 from tfew_jax.peft import PeftMethod
 from tfew_jax.types import Params
-
 
 
 class Study:
@@ -53,6 +52,7 @@ class Study:
             ValueError: If rows, templates, seeds or sizes cannot make an experiment.
         """
         self.base, self.spec, self.protocol = base, spec, protocol
+        self.rows = rows
         self.method, self.recipe = method, recipe
 
         def prepare(some: prepared.Rows, **kwargs: Any) -> prepared.Split:
@@ -74,7 +74,9 @@ class Study:
         )
         self.batches = {
             run.name: batching.TrainBatches(
-                self.train_split.tokens.take(run.train_rows), recipe.batch_size, run.seed
+                self.train_split.tokens.take(run.train_rows),
+                recipe.batch_size,
+                run.seed,
             )
             for run in self.runs
         }
@@ -150,15 +152,20 @@ class Study:
         """Trains, saves, scores and, as the last thing, records one run."""
         start = time.monotonic()
         path.mkdir(parents=True, exist_ok=True)
-        trainable, first_step = self.tuner.train(
-            self.batches[run.name].batch_at,
-            seed=run.seed,
-            name=run.name,
-            progress=progress,
-            checkpoints=path / "checkpoints" if checkpoint_period else None,
-            checkpoint_period=checkpoint_period,
-            keep_last=keep_last,
-        )
+        try:
+            trainable, first_step = self.tuner.train(
+                self.batches[run.name].batch_at,
+                seed=run.seed,
+                name=run.name,
+                progress=progress,
+                checkpoints=path / "checkpoints" if checkpoint_period else None,
+                checkpoint_period=checkpoint_period,
+                keep_last=keep_last,
+            )
+        except train.NonFiniteLoss as error:
+            raise FloatingPointError(
+                self._diverged(run, error, checkpoint_period)
+            ) from error
         seconds = time.monotonic() - start
         adapter = self.tuner.adapter(
             trainable, task=self._task(), metadata=self._metadata(run)
@@ -185,10 +192,23 @@ class Study:
         }
         records.append(record)
 
+    def _diverged(
+        self, run: plan.Run, error: train.NonFiniteLoss, period: int | None
+    ) -> str:
+        places = [sources.where(self.rows[row], row) for row in error.rows[:3]]
+        more = f" and {len(error.rows) - 3} more" if len(error.rows) > 3 else ""
+        last = error.step - error.step % period if period else 0
+        kept = f"the checkpoint of step {last} is kept" if last else "nothing was saved"
+        return (
+            f"{run.name}: the loss is {error.loss} in step {error.step}, with "
+            f"{', '.join(places)}{more}; stopped, {kept}. Look at these rows, take a "
+            "lower learning rate, or compute in float32"
+        )
+
     def _do_baselines(
         self, run: plan.Run, records: directory.Records, progress: Progress
     ) -> None:
-        """Records what the frozen model, the majority and TF-IDF say of a run's rows."""
+        """Records what frozen model, majority and TF-IDF say of a run's rows."""
         if run.split is None:
             return
         split, rows = self._scored_split(run), np.asarray(run.scored_rows)
@@ -220,7 +240,9 @@ class Study:
             )
             records.append(self._record(name, kind, run, numbers))
 
-    def _sum_up(self, path: pathlib.Path, records: directory.Records) -> results.FewshotResult:
+    def _sum_up(
+        self, path: pathlib.Path, records: directory.Records
+    ) -> results.FewshotResult:
         kept = plan.kept(self.runs)
         adapter = checkpoint.load_adapter(
             path / "runs" / kept.name / "adapter", self.base.config

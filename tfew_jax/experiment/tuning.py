@@ -12,7 +12,7 @@ import pathlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,13 +46,15 @@ class Recipe:
     batch_size: int = 8
     num_micro_batches: int = 1
     learning_rate: float = 3e-3
-    schedule: Literal["linear_decay", "constant"] = "linear_decay"
+    schedule: str = "linear_decay"
     warmup_ratio: float = 0.06
-    loss: losses.TFewLoss = losses.TFewLoss()
+    loss: losses.TFewLoss = dataclasses.field(default_factory=losses.TFewLoss)
     adafactor: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "adafactor", tuple(sorted(dict(self.adafactor).items())))
+        object.__setattr__(
+            self, "adafactor", tuple(sorted(dict(self.adafactor).items()))
+        )
         for name in ("num_steps", "batch_size", "num_micro_batches"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -63,7 +65,9 @@ class Recipe:
                 f"num_micro_batches={self.num_micro_batches}"
             )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            raise ValueError(
+                f"learning_rate must be positive, got {self.learning_rate}"
+            )
         if self.schedule not in ("linear_decay", "constant"):
             raise ValueError(
                 f"schedule must be linear_decay or constant, got {self.schedule!r}"
@@ -171,12 +175,15 @@ class Tuner:
             step_fn=self._programs.step,
             num_steps=num_steps,
         )
-        with (
-            contextlib.closing(manager) if manager else contextlib.nullcontext(),
-            progress.run(name, first_step=first_step, num_steps=num_steps),
-            _stop_requested() as stop,
-        ):
+        with contextlib.ExitStack() as stack:
+            if manager is not None:
+                stack.callback(manager.close)
+            stack.enter_context(
+                progress.run(name, first_step=first_step, num_steps=num_steps)
+            )
+            stop = stack.enter_context(_stop_requested())
             mean_loss = _Mean()
+            stack.enter_context(self._explained_memory(batch_at))
             for info in steps:
                 state = info.state
                 metrics = {k: float(v[0]) for k, v in info.metrics.items()}
@@ -190,6 +197,38 @@ class Tuner:
                     kept = f"step {info.step} of {name} is saved" if manager else name
                     raise Interrupted(f"stopped; {kept}, the same command goes on")
         return train.adapter_params(state), first_step
+
+    @contextlib.contextmanager
+    def _explained_memory(self, batch_at: Callable[[int], Batch]) -> Iterator[None]:
+        """Says of a device without memory what a step needs and what helps."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            frozen = sum(leaf.nbytes for leaf in jax.tree.leaves(self.base.params))
+            raise MemoryError(
+                f"the device is out of memory: the frozen model takes {_size(frozen)}, "
+                f"a step of {self.recipe.batch_size} inputs as long as "
+                f"{batch_at(0)['encoder_input_tokens'].shape[-1]} tokens with "
+                f"{batch_at(0)['decoder_target_tokens'].shape[-2]} choices needs "
+                f"{self._step_memory(batch_at(0))}. A larger NUM_MICRO_BATCHES, a "
+                "smaller BATCH_SIZE and shorter TASK_FEATURE_LENGTHS help"
+            ) from error
+
+    def _step_memory(self, batch: Batch) -> str:
+        """What the compiler says a step needs beside the frozen model."""
+        key = jax.random.key(0)
+        state = jax.eval_shape(self._programs.init_state, key)
+        batch = train.stack_batches([batch])
+        try:
+            step: Any = self._programs.step
+            lowered = step.lower(
+                state, self.base.params, batch, train.adapter_keys([0])
+            )
+            return _size(lowered.compile().memory_analysis().temp_size_in_bytes)
+        except Exception:  # the compiler may be out of memory as well
+            return "more than is left"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +247,9 @@ def _make_programs(
     leading_axes = optim.stacked_axes(train.partition(boxed, method)[0])
     optimizer = optim.adafactor(leading_axes=leading_axes, **dict(recipe.adafactor))
     step = train.make_train_step(
-        log_probs_fn=functools.partial(models.token_log_probs, models.T5(config, method)),
+        log_probs_fn=functools.partial(
+            models.token_log_probs, models.T5(config, method)
+        ),
         loss=recipe.loss,
         optimizer=optimizer,
         schedule=recipe.make_schedule(),
@@ -221,6 +262,10 @@ def _make_programs(
         return train.init_state(train.partition(params, method)[0], optimizer)
 
     return _Programs(jax.jit(init_state), step)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB"
 
 
 class _Mean:

@@ -1,0 +1,342 @@
+"""The commands as a user types them, in one process."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tfew_jax
+from tfew_jax.cli import fewshot, main
+
+ROWS = [("awful dull plot", "bad"), ("lovely great film", "good")] * 10
+
+
+def write_rows(path, rows, *, labels=True):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "sentiment"] if labels else ["text"])
+        writer.writerows(row if labels else row[:1] for row in rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("user")
+    write_rows(folder / "rows.csv", ROWS)
+    write_rows(folder / "test.csv", ROWS[:6])
+    write_rows(folder / "new.csv", ROWS[:3], labels=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(folder, base_directory):
+    return [
+        *("fewshot", "--train", str(folder / "rows.csv")),
+        *("--template", r"Review: {{text}}\nSentiment?", "--choices", "bad ||| good"),
+        *("--label", "sentiment", "--base", str(base_directory), "--steps", "4"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(folder, arguments):
+    """A finished run with test rows and rows to predict."""
+    out = folder / "out"
+    status = main.main(
+        [
+            *arguments,
+            *("--test", str(folder / "test.csv"), "--seeds", "0,1", "--shots", "12"),
+            *("--predict", str(folder / "new.csv"), "--out", str(out)),
+        ]
+    )
+    assert status == 0
+    return out
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(*argv):
+    return main.main([str(word) for word in argv])
+
+
+def error_of(capsys, *argv):
+    """The one line that a failing command prints."""
+    capsys.readouterr()
+    try:
+        status = run(*argv)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_fewshot_leaves_all_that_it_promises(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {
+        *("adapter", "predictions.csv", "results.jsonl", "summary.json", "config.gin"),
+        *("operative_config.gin", "log.txt", "tensorboard", "FINISHED"),
+    }
+    summary = json.loads((finished / "summary.json").read_text())
+    for kind in ("zero_shot", "tuned", "majority", "tfidf"):
+        assert set(summary[kind]) == {"median", "q1", "q3", "n"}
+        assert 0 <= summary[kind]["q1"] <= summary[kind]["median"] <= 1
+    assert summary["tuned"]["n"] == 2
+    assert [row["row"] for row in table(finished / "predictions.csv")] == [
+        "0",
+        "1",
+        "2",
+    ]
+
+
+def test_line_ends_in_a_template_may_be_written_as_backslash_n(finished):
+    adapter = tfew_jax.load_adapter(finished / "adapter")
+    assert adapter.task["templates"] == ["Review: {{text}}\nSentiment?"]
+
+
+def test_fewshot_is_train_with_the_generated_config(finished, capsys):
+    before = {
+        path: path.read_bytes()
+        for path in (finished / "results.jsonl", finished / "predictions.csv")
+    }
+    assert run("train", "--gin_file", finished / "config.gin") == 0
+    captured = capsys.readouterr()
+    assert "all 2 runs of 4 steps are done already" in captured.err
+    assert "tuned" in captured.out
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_train_with_another_setting_in_the_same_directory_is_refused(finished, capsys):
+    line = error_of(
+        capsys,
+        *("train", "--gin_file", finished / "config.gin", "--gin.TRAIN_STEPS=5"),
+    )
+    assert "recipe.num_steps was 4, now 5" in line and "--overwrite" in line
+
+
+def scoring_flags(finished, base_directory, rows):
+    return [
+        *("--gin_file", "models/embedded.gin"),
+        f"--gin.INITIAL_CHECKPOINT_PATH='{base_directory}'",
+        f"--gin.MIXTURE_OR_TASK_NAME='{rows}'",
+        f"--gin.CHECKPOINT_PATH='{finished}'",
+    ]
+
+
+def test_infer_predicts_as_the_run_did(finished, folder, base_directory, capsys):
+    flags = scoring_flags(finished, base_directory, folder / "new.csv")
+    out = folder / "inferred"
+    assert (
+        run(
+            "infer",
+            *flags,
+            "--gin_file=runs/infer.gin",
+            f"--gin.INFER_OUTPUT_DIR='{out}'",
+        )
+        == 0
+    )
+    assert capsys.readouterr().out.strip() == str(out / "predictions.csv")
+    mine, theirs = table(out / "predictions.csv"), table(finished / "predictions.csv")
+    assert mine == theirs
+    assert (out / "config.gin").exists()
+
+
+def test_eval_scores_as_the_run_did(finished, folder, base_directory, capsys):
+    flags = scoring_flags(finished, base_directory, folder / "test.csv")
+    out = folder / "scored"
+    assert (
+        run(
+            "eval", *flags, "--gin_file=runs/eval.gin", f"--gin.EVAL_OUTPUT_DIR='{out}'"
+        )
+        == 0
+    )
+    metrics = json.loads((out / "metrics.json").read_text())
+    lines = (finished / "results.jsonl").read_text().splitlines()
+    record = next(r for r in map(json.loads, lines) if r["run"] == "seed-0")
+    assert metrics["accuracy"] == record["scores"]["accuracy"]
+    assert metrics["confusion_matrix"] == record["scores"]["confusion_matrix"]
+    assert f"accuracy {metrics['accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_the_frozen_model_alone_scores_an_embedded_task(base_directory, tmp_path):
+    status = run(
+        *("eval", "--gin_file=models/embedded.gin", "--gin_file=runs/eval.gin"),
+        *("--gin_file=tasks/product_reviews.gin", "--gin.BATCH_SIZE=64"),
+        f"--gin.INITIAL_CHECKPOINT_PATH='{base_directory}'",
+        f"--gin.EVAL_OUTPUT_DIR='{tmp_path}'",
+    )
+    assert status == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["num_rows"] == 250
+
+
+def test_rows_without_adapter_have_no_template(
+    folder, base_directory, tmp_path, capsys
+):
+    flags = scoring_flags("x", base_directory, folder / "new.csv")[:-1]
+    line = error_of(
+        capsys,
+        *("infer", *flags, "--gin_file=runs/infer.gin"),
+        f"--gin.INFER_OUTPUT_DIR='{tmp_path}'",
+    )
+    assert "is a file of rows without a template" in line
+
+
+def test_a_run_that_is_not_finished_gives_no_adapter(
+    folder, base_directory, tmp_path, capsys
+):
+    (tmp_path / "settings.json").write_text("{}")
+    flags = scoring_flags(tmp_path, base_directory, folder / "new.csv")
+    line = error_of(
+        capsys,
+        *("infer", *flags, "--gin_file=runs/infer.gin"),
+        f"--gin.INFER_OUTPUT_DIR='{tmp_path}'",
+    )
+    assert f"the run in {tmp_path} is not finished" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--steps", "0"], "num_steps must be a positive integer, got 0"),
+        (["--seeds", ","], "there is no seed"),
+        (["--seeds", "a,b"], "not a list of whole numbers"),
+        (["--shots", "99"], "there are 20 rows"),
+        (["--label", "stars"], "stars"),
+        (["--template", "{{text"], "template"),
+        (["--template", "{{ ''.__class__ }}"], "unsafe"),
+        (["--choices", "bad ||| bad"], "twice"),
+        (["--method", "lorra"], "unknown --method 'lorra'; available: ia3"),
+        (["--train", "nowhere.csv"], "nowhere.csv"),
+        (["--base", "nowhere"], "nowhere"),
+        (["--task", "customer_intent"], "leave out --train"),
+        (["--batch-size", "21"], "batch_size=21"),
+        (["--wrong"], "unrecognized arguments: --wrong"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_two(
+    arguments, tmp_path, monkeypatch, capsys, flags, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in error_of(capsys, *arguments, *flags)
+    assert not (tmp_path / "fewshot_output").exists()
+
+
+def test_missing_arguments_are_named(capsys):
+    assert "--train is missing" in error_of(capsys, "fewshot")
+    assert "--template is missing" in error_of(capsys, "fewshot", "--train", "a.csv")
+    assert "--gin_file is missing" in error_of(capsys, "train")
+    assert "unknown --task 'intent'; available: customer_intent" in error_of(
+        capsys, "fewshot", "--task", "intent"
+    )
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert run("fewshot", "--debug") == 2
+    errors = capsys.readouterr().err
+    assert "Traceback" in errors
+    assert errors.strip().splitlines()[-1].startswith("tfew fewshot: error: --train")
+
+
+def test_ctrl_c_is_status_130(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fewshot, "run", interrupted)
+    assert run("fewshot") == 130
+    assert capsys.readouterr().err.strip() == "tfew fewshot: interrupted"
+
+
+def test_a_directory_in_use_is_refused(arguments, tmp_path, capsys):
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4321")
+        lock.flush()
+        line = error_of(capsys, *arguments, "--out", tmp_path / "out")
+    assert "is in use by process 4321" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_directory_is_refused(arguments, tmp_path, capsys):
+    (tmp_path / "out").mkdir(mode=0o500)
+    assert "read-only" in error_of(capsys, *arguments, "--out", tmp_path / "out")
+
+
+def test_a_full_disk_keeps_what_was_written(finished, monkeypatch, capsys):
+    def full(path, data):
+        raise OSError(28, "No space left on device", str(path))
+
+    before = (finished / "summary.json").read_bytes()
+    monkeypatch.setattr("tfew_jax.experiment.directory.write_bytes", full)
+    assert run("train", "--gin_file", finished / "config.gin") == 2
+    assert "error: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert (finished / "summary.json").read_bytes() == before
+
+
+def test_the_generated_config_is_what_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args = main.make_parser().parse_args(
+        ["fewshot", "--task", "customer_intent", "--shots", "50", "--out", "here"]
+    )
+    text = fewshot.config_text(args)
+    assert "include 'tasks/customer_intent.gin'" in text
+    assert f"MODEL_DIR = '{tmp_path / 'here'}'" in text
+    assert "NUM_SHOTS = 50" in text
+    assert "SEEDS" not in text  # runs/fewshot.gin has T-Few's five
+
+
+def test_cross_validation_takes_one_seed_unless_more_are_given():
+    words = [
+        "fewshot",
+        "--train",
+        "a.csv",
+        "--template",
+        "{{a}}",
+        "--choices",
+        "a ||| b",
+    ]
+    parser = main.make_parser()
+    assert "SEEDS = (0,)" in fewshot.config_text(parser.parse_args(words))
+    more = parser.parse_args([*words, "--seeds", "3,4"])
+    assert "SEEDS = (3, 4)" in fewshot.config_text(more)
+    tested = parser.parse_args([*words, "--test", "b.csv"])
+    assert "SEEDS" not in fewshot.config_text(tested)
+
+
+@pytest.mark.parametrize("command", ["", "fewshot", "train", "eval", "infer"])
+def test_help_explains_each_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert "usage: tfew" in capsys.readouterr().out
+
+
+def test_help_and_import_take_no_time():
+    """The best of three, on a machine that others use as well."""
+
+    def seconds(*command):
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    python = seconds("-c", "pass")
+    assert seconds("-c", "import tfew_jax") - python <= 0.3
+    assert seconds("-m", "tfew_jax.cli.main", "--help") - python <= 1.0
+
+
+def test_the_entry_point_of_the_package_is_this_main():
+    text = (pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert 'tfew = "tfew_jax.cli.main:main"' in text

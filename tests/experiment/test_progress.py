@@ -1,0 +1,62 @@
+import io
+
+from tfew_jax.experiment import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def report(stream, **kwargs):
+    shown = progress.Progress(stream=stream, **kwargs)
+    shown.plan(20)
+    with shown.run("seed-0", first_step=0, num_steps=20):
+        for step in range(1, 21):
+            shown.step(step, {"loss": 1 / step})
+    return shown
+
+
+def test_away_from_a_terminal_every_tenth_part_is_a_plain_line():
+    stream = io.StringIO()
+    report(stream)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 10
+    assert lines[-1].startswith("seed-0: step 20/20  loss 0.0500  ")
+    assert "steps/s" in lines[-1] and "left" in lines[-1]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_terminal_shows_a_bar_with_loss_and_the_log_plain_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream, log = Terminal(), io.StringIO()
+    report(stream, log_file=log)
+    assert "\x1b" in stream.getvalue() and "loss" in stream.getvalue()
+    assert "\x1b" not in log.getvalue()
+    assert len(log.getvalue().splitlines()) == 10
+
+
+def test_quiet_shows_nothing_and_still_logs():
+    stream, log = io.StringIO(), io.StringIO()
+    shown = report(stream, log_file=log, quiet=True)
+    shown.say("[bold]as it is[/bold]")
+    assert stream.getvalue() == ""
+    assert "[bold]as it is[/bold]" in log.getvalue()
+
+
+def test_the_first_step_compiles_and_does_not_count_for_the_speed(monkeypatch):
+    times = iter([100.0, 101.0, 102.0, 300.0, 301.0])  # a second run starts at 300
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    speed = progress._Speed()
+    for _ in range(3):
+        speed.count()
+    speed.restart()
+    for _ in range(2):
+        speed.count()
+    assert speed.rate() == 1.0
+
+
+def test_durations_are_written_for_people():
+    assert progress._duration(59.6) == "1 min 00 s"
+    assert progress._duration(7.0) == "7 s"
+    assert progress._duration(3 * 3600 + 61.0) == "3 h 01 min"
