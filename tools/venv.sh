@@ -39,10 +39,10 @@ prepare_venv() {
     *" peer "*)
       # The CPU build where an index or folder known to pip has it: the default
       # build for Linux brings gigabytes of CUDA along.
-      .venv/bin/python -m pip install -q 'torch==2.13.0+cpu' 2>/dev/null ||
+      .venv/bin/python -m pip install -qq 'torch==2.13.0+cpu' 2>/dev/null ||
         echo "no CPU build of torch at hand, taking the default build" ;;
   esac
-  .venv/bin/python -m pip install -q -e ".${extras:+[$extras]}" || return 1
+  .venv/bin/python -m pip install -qq -e ".${extras:+[$extras]}" || return 1
   for extra in "${missing[@]}" core; do
     echo "$hash $extra" >> "$stamp"
   done
