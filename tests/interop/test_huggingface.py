@@ -97,6 +97,11 @@ def test_parameters_are_cast_on_the_way(golden, v1_1):
         np.testing.assert_array_equal(leaf, expected)
 
 
+def test_other_dtypes_are_refused(golden):
+    with pytest.raises(ValueError, match="must be float32 or bfloat16, got 'float16'"):
+        interop.load_model(golden.folder / "huggingface" / "v1_1", dtype="float16")
+
+
 def test_float16_is_loaded_as_float32(golden, copied):
     directory = copied(golden.folder / "huggingface" / "v1_1")
     weights = load_file(directory / "model.safetensors")

@@ -6,10 +6,10 @@ import shutil
 import jax
 import jax.numpy as jnp
 import ml_dtypes
-import msgpack
 import numpy as np
 import pytest
 import tensorstore as ts
+from flax import serialization
 
 from tfew_jax import interop, models
 from tfew_jax.checkpoint import layout
@@ -143,12 +143,19 @@ def test_a_checkpoint_written_to_a_bucket_loads_from_a_folder(tmp_path):
         np.testing.assert_array_equal(found[path], leaf)
 
 
-def test_chunked_arrays_inside_the_msgpack_file_load(tmp_path):
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("largest_chunk", [2**30, 100])
+def test_arrays_inside_the_msgpack_file_load_whole_and_in_chunks(
+    dtype, largest_chunk, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(serialization, "MAX_CHUNK_SIZE", largest_chunk)
     params = random_params()
-    write(tmp_path / "a", params, "legacy", inline=("token_embedder/embedding",))
+    write(tmp_path / "a", params, "legacy", inline=set(params), dtype=dtype)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["checkpoint"]
     found = layout.flatten(interop.load_model(tmp_path / "a").params)
-    path = "token_embedder/embedding"
-    np.testing.assert_array_equal(found[path], params[path])
+    for path, leaf in params.items():
+        assert found[path].dtype == dtype
+        np.testing.assert_array_equal(found[path], leaf.astype(dtype))
 
 
 def test_sizes_that_shapes_do_not_tell_are_settings(tmp_path):
@@ -285,7 +292,7 @@ def scanned(params):
 
 
 def write_legacy(directory, params, *, dtype=None, bucket=False, inline=()):
-    target, state = {}, {"step": array_ext(np.int32(7))}
+    target, state = {}, {"step": np.int32(7)}
     directory.mkdir(parents=True)
     for path, leaf in params.items():
         name = "target." + path.replace("/", ".")
@@ -297,12 +304,7 @@ def write_legacy(directory, params, *, dtype=None, bucket=False, inline=()):
             }
         value = {"driver": "zarr", "dtype": str(leaf.dtype), "kvstore": store}
         if path in inline:
-            chunks = np.split(leaf.reshape(-1), 3)
-            value = {
-                "__msgpack_chunked_array__": True,
-                "shape": {str(n): size for n, size in enumerate(leaf.shape)},
-                "chunks": {str(n): array_ext(chunk) for n, chunk in enumerate(chunks)},
-            }
+            value = leaf
         else:
             write_zarr(directory / name, leaf)
         *parents, last = path.split("/")
@@ -311,13 +313,7 @@ def write_legacy(directory, params, *, dtype=None, bucket=False, inline=()):
             node = node.setdefault(parent, {})
         node[last] = value
     content = {"version": 3, "optimizer": {"target": target, "state": state}}
-    (directory / "checkpoint").write_bytes(msgpack.packb(content))
-
-
-def array_ext(array):
-    array = np.asarray(array)
-    raw = msgpack.packb([list(array.shape), str(array.dtype), array.tobytes()])
-    return msgpack.ExtType(1, raw)
+    (directory / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
 
 
 def write_zarr(directory, array):

@@ -124,9 +124,14 @@ def cast(array: Shaped[np.ndarray, "..."], dtype: str | None) -> np.ndarray:
 
     Without one, the file's dtype stays, except that float16 becomes float32: T5's
     activations do not fit into float16, so nothing should compute in it.
+
+    Raises:
+        ValueError: If the dtype is neither float32 nor bfloat16.
     """
     if dtype is None:
         dtype = "float32" if array.dtype == np.float16 else str(array.dtype)
+    elif dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
     wanted = _BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
     return np.ascontiguousarray(array, dtype=wanted)
 
