@@ -5,7 +5,8 @@ r"""Times a training step and rank classification; one JSON line a measurement.
 
 Random weights, synthetic ids, float32 unless told otherwise. Wall seconds are noisy on
 a machine that does other things too; `cpu_median_s` (CPU seconds of the process) with
-`--threads 1` is the robust number. Compile time is given apart.
+`--threads 1` is the robust number. Compile time is given apart. On a CPU freed memory
+is kept for the next step, as `tfew train` does.
 
     train.ia3_tfew         one (IA)^3 update with the three losses of T-Few, dropout on
     train.ia3_tfew_nodrop  the same without dropout
@@ -14,6 +15,7 @@ a machine that does other things too; `cpu_median_s` (CPU seconds of the process
 
 import argparse
 import dataclasses
+import importlib.metadata
 import json
 import os
 import statistics
@@ -67,7 +69,6 @@ def measure(
     """Times calls of `once`, which returns when its result is there, and prints."""
     import flax
     import jax
-    import jaxlib
 
     for _ in range(options.warmup):
         once()
@@ -80,7 +81,10 @@ def measure(
     shapes = {"batch": options.batch, "seq": options.seq}
     shapes |= {"choices": options.choices, "choice_len": options.choice_len}
     versions = {"python": sys.version.split()[0], "jax": jax.__version__}
-    versions |= {"jaxlib": jaxlib.__version__, "flax": flax.__version__}
+    versions |= {
+        "jaxlib": importlib.metadata.version("jaxlib"),
+        "flax": flax.__version__,
+    }
     median = statistics.median(walls)
     record = {
         "name": name,
@@ -194,6 +198,9 @@ def main(arguments: list[str] | None = None) -> None:
     pin(options.threads)
 
     from tfew_jax import models
+    from tfew_jax.cli import memory
+
+    memory.keep_freed_memory()
 
     if options.size not in models.SIZES:
         sizes = ", ".join(models.SIZES)

@@ -6,8 +6,8 @@ configuration is saved beside the run as config.gin, what was used of it, defaul
 included, as operative_config.gin. Started again, a run goes on where it was.
 
 Example:
-  tfew train --gin_file models/embedded.gin --gin_file methods/ia3.gin \\
-    --gin_file tasks/customer_intent.gin --gin_file runs/train.gin \\
+  tfew train --gin_file models/embedded.gin --gin_file methods/ia3.gin \
+    --gin_file tasks/customer_intent.gin --gin_file runs/train.gin \
     --gin.MODEL_DIR="'/tmp/intent'" --gin.TRAIN_STEPS=200
 """
 
@@ -44,7 +44,7 @@ def run_text(text: str, *, overwrite: bool) -> int:
 
 def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
     from tfew_jax import experiment
-    from tfew_jax.cli import configuration
+    from tfew_jax.cli import configuration, memory
 
     with configuration.parsed(
         entry=experiment.train, text=text, **sources
@@ -53,6 +53,7 @@ def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
         def save_config(directory: pathlib.Path) -> None:
             configuration.save(directory, text=text)
 
+        memory.keep_freed_memory()
         result = configured(overwrite=overwrite, on_start=save_config)
     print(experiment.summary_table(result.summary))
     print(f"results in {result.directory}", file=sys.stderr)
