@@ -164,6 +164,28 @@ def test_a_finished_run_trains_nothing_again(
     assert "all 4 runs of 4 steps are done already" in capsys.readouterr().err
 
 
+def test_without_rows_to_predict_the_predictions_are_of_the_test_rows(
+    base, rows, test_rows, tested
+):
+    result = experiment.fewshot(
+        base,
+        [*rows, test_rows[0]],
+        template=TEMPLATE,
+        choices=CHOICES,
+        test_rows=test_rows,
+        num_shots=16,
+        seeds=(3,),
+        num_steps=4,
+        quiet=True,
+    )
+    assert result.directory is None
+    assert [p.row for p in result.predictions] == list(range(len(test_rows)))
+    in_test = {row["text"] for row in test_rows}
+    copies = sum(row["text"] in in_test for row in rows) + 1
+    assert result.summary["counts"]["train"]["num_also_in_test"] == copies
+    assert result.predictions == tfew_jax.predict(base, result.adapter, test_rows)
+
+
 def test_other_settings_in_the_same_directory_are_refused_by_name(
     base, rows, validated
 ):

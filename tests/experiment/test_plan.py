@@ -8,9 +8,18 @@ from tfew_jax.experiment import plan
 LABELS = [0, 1] * 15
 
 
-def make_runs(**kwargs):
-    settings = {"seeds": (0, 1), "num_shots": None, "num_folds": 5}
-    return plan.make_runs(LABELS, **(settings | {"num_test_rows": None} | kwargs))
+TEXTS = list(range(len(LABELS)))
+
+
+def make_runs(*, num_test_rows=None, texts=TEXTS, labels=LABELS, **protocol):
+    return plan.make_runs(
+        labels,
+        protocol=plan.Protocol(**({"seeds": (0, 1)} | protocol)),
+        texts=texts,
+        test_texts=None
+        if num_test_rows is None
+        else [-1 - i for i in range(num_test_rows)],
+    )
 
 
 def test_every_seed_draws_its_own_rows_and_is_scored_on_all_test_rows():
@@ -83,6 +92,39 @@ def test_plans_that_cannot_be_are_refused(settings, message):
 
 def test_rows_of_a_single_class_are_refused():
     with pytest.raises(ValueError, match="all rows have the label 1"):
-        plan.make_runs(
-            [1] * 9, seeds=(0,), num_shots=None, num_folds=0, num_test_rows=3
-        )
+        make_runs(labels=[1] * 9, texts=TEXTS[:9], num_test_rows=3)
+
+
+def test_a_training_row_that_is_a_test_row_as_well_is_never_drawn():
+    texts = [*TEXTS[:-4], -1, -2, -3, -1]
+    for num_shots in (None, 20, 26):
+        runs = make_runs(texts=texts, num_test_rows=3, num_shots=num_shots)
+        for run in runs:
+            assert set(run.train_rows) <= set(range(26))
+            assert len(run.train_rows) == (num_shots or 26)
+    with pytest.raises(ValueError, match="there are 26 rows"):
+        make_runs(texts=texts, num_test_rows=3, num_shots=27)
+    with pytest.raises(ValueError, match="every row to train on stands among the test"):
+        make_runs(texts=[-1] * 30, num_test_rows=1)
+
+
+@given(copies=st.lists(st.integers(0, 12), min_size=30, max_size=30))
+def test_no_fold_is_scored_on_a_copy_of_a_row_it_was_trained_on(copies):
+    *folds, last = make_runs(texts=copies, seeds=(0,))
+    for run in folds:
+        trained = {copies[row] for row in run.train_rows}
+        assert trained.isdisjoint(copies[row] for row in run.scored_rows)
+    assert sorted(row for run in folds for row in run.scored_rows) == TEXTS
+    assert len(last.train_rows) == 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eval_batch_size": 0}, "eval_batch_size must be positive"),
+        ({"normalization": "max"}, "normalization must be mean or sum, got 'max'"),
+    ],
+)
+def test_a_protocol_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        plan.Protocol(seeds=(0,), **settings)

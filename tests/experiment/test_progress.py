@@ -44,16 +44,18 @@ def test_quiet_shows_nothing_and_still_logs():
     assert "[bold]as it is[/bold]" in log.getvalue()
 
 
-def test_the_first_step_compiles_and_does_not_count_for_the_speed(monkeypatch):
-    times = iter([100.0, 101.0, 102.0, 300.0, 301.0])  # a second run starts at 300
+def test_steps_that_compile_hardly_count_for_the_speed(monkeypatch):
+    # Steps take 0.5 s; one compiles for 60 s; a second run begins at 300 s.
+    times = iter([100.0, 100.5, 160.5, 161.0, 161.5, 300.0, 300.5])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     speed = progress._Speed()
-    for _ in range(3):
+    assert speed.rate() is None
+    for _ in range(5):
         speed.count()
     speed.restart()
     for _ in range(2):
         speed.count()
-    assert speed.rate() == 1.0
+    assert speed.rate() == 2.0
 
 
 def test_durations_are_written_for_people():

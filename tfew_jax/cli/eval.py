@@ -6,8 +6,8 @@ which the adapter's own template and choices then render. EVAL_OUTPUT_DIR gets
 predictions.csv and metrics.json.
 
 Example:
-  tfew eval --gin_file models/embedded.gin --gin_file runs/eval.gin \\
-    --gin.MIXTURE_OR_TASK_NAME="'test.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \\
+  tfew eval --gin_file models/embedded.gin --gin_file runs/eval.gin \
+    --gin.MIXTURE_OR_TASK_NAME="'test.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \
     --gin.EVAL_OUTPUT_DIR="'out/eval'"
 """
 

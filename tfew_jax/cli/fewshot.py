@@ -13,7 +13,7 @@ The run is `tfew train` with the configuration in DIR/config.gin. The same comma
 goes on where a stopped one was, and does nothing once it is finished.
 
 Example:
-  tfew fewshot --train rows.csv --template 'Review: {{text}} Sentiment?' \\
+  tfew fewshot --train rows.csv --template 'Review: {{text}} Sentiment?' \
     --choices 'bad ||| good' --label sentiment --out reviews
 """
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds",
         type=_seeds,
         metavar="0,1,…",
-        help="default 0,1,32,42,1024 with --test, else 0",
+        help="default 0,1,32,42,1024 with test rows, else 0",
     )
     runs.add_argument("--base", metavar="DIR", help="model; default the embedded base")
     runs.add_argument("--vocabulary", metavar="FILE", help="if DIR of --base has none")

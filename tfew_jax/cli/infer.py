@@ -6,8 +6,8 @@ which the adapter's own template and choices then render. INFER_OUTPUT_DIR gets
 predictions.csv: row, prediction, score of every choice.
 
 Example:
-  tfew infer --gin_file models/embedded.gin --gin_file runs/infer.gin \\
-    --gin.MIXTURE_OR_TASK_NAME="'new.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \\
+  tfew infer --gin_file models/embedded.gin --gin_file runs/infer.gin \
+    --gin.MIXTURE_OR_TASK_NAME="'new.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \
     --gin.INFER_OUTPUT_DIR="'out/new'"
 """
 

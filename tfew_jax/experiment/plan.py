@@ -2,11 +2,15 @@
 
 With test rows: one run a seed, each with its own draw of rows. Without: the draw of
 each seed is cut into stratified folds, and one more run is trained on all rows of
-the first seed's draw. No run is scored on rows it was trained on.
+the first seed's draw.
+
+No run is scored on rows it was trained on, nor on their copies: a training row that
+stands among the test rows is never drawn, one that stands in a fold as well is not
+trained on where that fold is scored.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from tfew_jax.data import fewshot
 
@@ -72,52 +76,64 @@ class Run:
 def make_runs(
     labels: Sequence[int],
     *,
-    seeds: Sequence[int],
-    num_shots: int | None,
-    num_folds: int,
-    num_test_rows: int | None,
+    protocol: Protocol,
+    texts: Sequence[Hashable],
+    test_texts: Sequence[Hashable] | None = None,
 ) -> list[Run]:
     """The runs of an experiment; `kept` says whose adapter is handed out.
 
     Args:
         labels: Of all training rows.
-        seeds: One or more.
-        num_shots: Rows to draw for each seed; None for all.
-        num_folds: Folds where there are no test rows; 0 for no scores at all.
-        num_test_rows: Number of test rows, or None.
+        protocol: Seeds, shots and folds.
+        texts: What makes a training row the copy of another row.
+        test_texts: The same of the test rows; None without test rows.
 
     Raises:
         ValueError: If there are no seeds, one stands twice, or rows and classes do
             not suffice.
     """
+    seeds, num_folds = protocol.seeds, protocol.num_folds
     if not seeds:
         raise ValueError("there are no seeds; give at least one, such as 0")
-    if twice := sorted({seed for seed in seeds if list(seeds).count(seed) > 1}):
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise ValueError(f"seed {twice[0]} stands twice in {list(seeds)}")
     if num_folds < 0 or num_folds == 1:
         raise ValueError(f"num_folds must be 0 or at least 2, got {num_folds}")
-    draws = {seed: _draw(labels, num_shots, seed) for seed in seeds}
+    usable = without_copies(range(len(labels)), texts, test_texts or ())
+    if not usable:
+        raise ValueError(
+            "every row to train on stands among the test rows as well; give rows that "
+            "the other file does not hold"
+        )
+    draws = {seed: _draw(labels, usable, protocol.num_shots, seed) for seed in seeds}
+    if test_texts is not None:
+        scored = tuple(range(len(test_texts)))
+        return [
+            Run(
+                name=f"seed-{seed}",
+                seed=seed,
+                train_rows=rows,
+                split="test",
+                scored_rows=scored,
+            )
+            for seed, rows in draws.items()
+        ]
     runs = []
     for seed, rows in draws.items():
-        if num_test_rows is not None:
-            scored = tuple(range(num_test_rows))
-            runs.append(
-                Run(
-                    name=f"seed-{seed}",
-                    seed=seed,
-                    train_rows=rows,
-                    split="test",
-                    scored_rows=scored,
-                )
-            )
-        elif num_folds:
-            runs += _folds(labels, rows, seed, num_folds)
+        if num_folds:
+            runs += _folds(labels, texts, rows, seed, num_folds)
         elif seed != seeds[0]:
             runs.append(Run(name=f"seed-{seed}", seed=seed, train_rows=rows))
-    if num_test_rows is None:
-        first = seeds[0]
-        runs.append(Run(name=f"seed-{first}-all", seed=first, train_rows=draws[first]))
-    return runs
+    first = seeds[0]
+    return [*runs, Run(name=f"seed-{first}-all", seed=first, train_rows=draws[first])]
+
+
+def without_copies(
+    rows: Iterable[int], texts: Sequence[Hashable], scored: Iterable[Hashable]
+) -> tuple[int, ...]:
+    """The rows whose text is not among those that are scored."""
+    taken = set(scored)
+    return tuple(row for row in rows if texts[row] not in taken)
 
 
 def kept(runs: Sequence[Run]) -> Run:
@@ -130,27 +146,40 @@ def kept(runs: Sequence[Run]) -> Run:
     return unscored[0] if unscored else runs[0]
 
 
-def _draw(labels: Sequence[int], num_shots: int | None, seed: int) -> tuple[int, ...]:
+def _draw(
+    labels: Sequence[int], usable: tuple[int, ...], num_shots: int | None, seed: int
+) -> tuple[int, ...]:
+    usable_labels = [labels[row] for row in usable]
     if num_shots is None:
-        fewshot.check_classes(labels, f"the {len(labels)} training rows")
+        fewshot.check_classes(usable_labels, f"the {len(usable)} training rows")
         fewshot.check_seed(seed)
-        return tuple(range(len(labels)))
-    return tuple(int(i) for i in fewshot.draw_shots(labels, num_shots, seed))
+        return usable
+    drawn = fewshot.draw_shots(usable_labels, num_shots, seed)
+    return tuple(usable[int(i)] for i in drawn)
 
 
 def _folds(
-    labels: Sequence[int], rows: tuple[int, ...], seed: int, num_folds: int
+    labels: Sequence[int],
+    texts: Sequence[Hashable],
+    rows: tuple[int, ...],
+    seed: int,
+    num_folds: int,
 ) -> list[Run]:
     drawn = [labels[row] for row in rows]
-    folds = fewshot.stratified_folds(drawn, num_folds, seed)
-    return [
-        Run(
-            name=f"seed-{seed}-fold-{number}",
-            seed=seed,
-            train_rows=tuple(rows[i] for i in train),
-            split="fold",
-            fold=number,
-            scored_rows=tuple(rows[i] for i in test),
+    runs = []
+    for number, (train, test) in enumerate(
+        fewshot.stratified_folds(drawn, num_folds, seed)
+    ):
+        scored = tuple(rows[int(i)] for i in test)
+        others = (rows[int(i)] for i in train)
+        runs.append(
+            Run(
+                name=f"seed-{seed}-fold-{number}",
+                seed=seed,
+                train_rows=without_copies(others, texts, (texts[r] for r in scored)),
+                split="fold",
+                fold=number,
+                scored_rows=scored,
+            )
         )
-        for number, (train, test) in enumerate(folds)
-    ]
+    return runs

@@ -32,6 +32,11 @@ class Split:
         return [row.inputs for row in self.rendered]
 
     @property
+    def copies(self) -> list[tuple[str, tuple[str, ...]]]:
+        """What two rows share if one is a copy of the other: input and choices."""
+        return [(row.inputs, row.choices) for row in self.rendered]
+
+    @property
     def labels(self) -> Int[np.ndarray, " rows"]:
         """Index of the right choice of every row; -1 without one."""
         return self.tokens.label

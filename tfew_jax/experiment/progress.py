@@ -5,9 +5,11 @@ over all runs. Elsewhere, and always in `log.txt`, plain lines say the same at t
 first, the last and every tenth part of the steps.
 """
 
+import collections
 import contextlib
 import io
 import pathlib
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +19,7 @@ import rich.console
 import rich.progress
 
 _LINES_PER_RUN = 10
+_REMEMBERED = 50  # steps
 
 
 class Progress:
@@ -135,10 +138,10 @@ class Progress:
 
 
 class _Speed:
-    """Steps a second; the first step of a run compiles and is left out."""
+    """Steps a second: the median of the last ones, so that compiling counts little."""
 
     def __init__(self) -> None:
-        self._done, self._seconds = 0, 0.0
+        self._seconds: collections.deque[float] = collections.deque(maxlen=_REMEMBERED)
         self._last: float | None = None
 
     def restart(self) -> None:
@@ -147,12 +150,13 @@ class _Speed:
     def count(self) -> None:
         now = time.monotonic()
         if self._last is not None:
-            self._done += 1
-            self._seconds += now - self._last
+            self._seconds.append(now - self._last)
         self._last = now
 
     def rate(self) -> float | None:
-        return self._done / self._seconds if self._seconds > 0 else None
+        if not self._seconds:
+            return None
+        return 1 / max(statistics.median(self._seconds), 1e-6)
 
 
 def _event_writer(directory: pathlib.Path, first_step: int | None) -> Any:

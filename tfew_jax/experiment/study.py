@@ -67,10 +67,9 @@ class Study:
             self.predict_split = prepare(predict_rows, with_labels=False)
         self.runs = plan.make_runs(
             self.train_split.labels.tolist(),
-            seeds=protocol.seeds,
-            num_shots=protocol.num_shots,
-            num_folds=protocol.num_folds,
-            num_test_rows=None if test_rows is None else len(test_rows),
+            protocol=protocol,
+            texts=self.train_split.copies,
+            test_texts=self.test_split and self.test_split.copies,
         )
         self.batches = {
             run.name: batching.TrainBatches(
@@ -119,9 +118,8 @@ class Study:
                 f"{path}: all {len(self.runs)} runs of {self.recipe.num_steps} steps "
                 "are done already"
             )
-        for split in (self.train_split, self.test_split, self.predict_split):
-            for note in split.tokens.report().notes() if split and todo else ():
-                progress.say(f"note: {note}")
+        for note in self._notes() if todo else ():
+            progress.say(f"note: {note}")
         progress.plan(len(todo) * self.recipe.num_steps)
         for run in self.runs:
             self._do_baselines(run, records, progress)
@@ -350,13 +348,35 @@ class Study:
             "versions": results.versions(),
         }
 
+    def _notes(self) -> list[str]:
+        splits = (self.train_split, self.test_split, self.predict_split)
+        notes = [note for s in splits if s for note in s.tokens.report().notes()]
+        if copies := self._num_copies():
+            notes.append(
+                f"{copies} rows to train on stand among the test rows as well; they "
+                "are left out of training"
+            )
+        return notes
+
+    def _num_copies(self) -> int:
+        """Training rows that are never drawn because they are test rows as well."""
+        rows, texts = range(len(self.rows)), self.train_split.copies
+        test_texts = self.test_split.copies if self.test_split else ()
+        return len(rows) - len(plan.without_copies(rows, texts, test_texts))
+
     def _counts(self) -> dict[str, Any]:
         splits = {
             "train": self.train_split,
             "test": self.test_split,
             "predict": self.predict_split,
         }
-        return {k: s.tokens.report().to_dict() for k, s in splits.items() if s}
+        counts: dict[str, Any] = {
+            name: split.tokens.report().to_dict()
+            for name, split in splits.items()
+            if split
+        }
+        counts["train"]["num_also_in_test"] = self._num_copies()
+        return counts
 
     def _task(self) -> dict[str, Any]:
         return {
