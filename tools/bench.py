@@ -197,10 +197,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     pin(options.threads)
 
-    from tfew_jax import models
     from tfew_jax.cli import memory
 
     memory.keep_freed_memory()
+    from tfew_jax import models
 
     if options.size not in models.SIZES:
         sizes = ", ".join(models.SIZES)

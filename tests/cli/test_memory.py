@@ -6,8 +6,12 @@ import sys
 
 import pytest
 
+from tfew_jax.cli import memory
+
 _COUNT_FAULTS = """
-import ctypes, resource, sys
+import ctypes, os, resource, sys
+
+os.environ["JAX_PLATFORMS"] = "cpu"
 from tfew_jax.cli import memory
 
 if sys.argv[1] == "keep":
@@ -39,3 +43,8 @@ def test_a_large_block_freed_before_costs_no_page_faults():
     kept, default = faults("keep"), faults("default")
     assert default > 100
     assert kept < default / 10
+
+
+def test_a_process_with_an_accelerator_is_left_alone(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    assert not memory.keep_freed_memory()

@@ -15,7 +15,7 @@ import argparse
 import pathlib
 import sys
 
-from tfew_jax.cli import flags
+from tfew_jax.cli import flags, memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +43,9 @@ def run_text(text: str, *, overwrite: bool) -> int:
 
 
 def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
+    memory.keep_freed_memory()
     from tfew_jax import experiment
-    from tfew_jax.cli import configuration, memory
+    from tfew_jax.cli import configuration
 
     with configuration.parsed(
         entry=experiment.train, text=text, **sources
@@ -53,7 +54,6 @@ def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
         def save_config(directory: pathlib.Path) -> None:
             configuration.save(directory, text=text)
 
-        memory.keep_freed_memory()
         result = configured(overwrite=overwrite, on_start=save_config)
     print(experiment.summary_table(result.summary))
     print(f"results in {result.directory}", file=sys.stderr)
