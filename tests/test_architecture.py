@@ -1,4 +1,4 @@
-"""What design.md §3 says of the layout: order of imports, sizes, light imports."""
+"""The layout: order of imports, sizes, light imports."""
 
 import ast
 import pathlib

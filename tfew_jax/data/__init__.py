@@ -1,4 +1,4 @@
-"""Rows to text to tokens to batches, in plain Python and numpy (design.md §4).
+"""Rows to text to tokens to batches, in plain Python and numpy.
 
 The way of a row: `sources.load_rows` reads it, `fewshot.render_rows` makes it text,
 `tokenized.tokenize` spells it, `batching.TrainBatches` and `batching.eval_batches` put
