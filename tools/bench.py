@@ -43,6 +43,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--choice-len", type=int, default=8, help="tokens of a choice")
     parser.add_argument("--threads", type=int, default=0, help="cores; 0 takes all")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument(
+        "--layers",
+        default="auto",
+        choices=["auto", "scanned", "unrolled"],
+        help="auto: unrolled on a CPU, where a scan copies each layer's kernels",
+    )
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args(arguments)
@@ -97,6 +103,7 @@ def measure(
         "steps": options.steps,
         "size": options.size,
         "dtype": options.dtype,
+        "layers": options.layers,
         "shapes": shapes,
         "threads": options.threads or len(os.sched_getaffinity(0)),
         "device": jax.devices()[0].device_kind,
@@ -200,12 +207,21 @@ def main(arguments: list[str] | None = None) -> None:
     from tfew_jax.cli import memory
 
     memory.keep_freed_memory()
+    import jax
+
     from tfew_jax import models
 
     if options.size not in models.SIZES:
         sizes = ", ".join(models.SIZES)
         raise SystemExit(f"unknown --size {options.size}; allowed: {sizes}")
-    config = dataclasses.replace(models.SIZES[options.size], dtype=options.dtype)
+    if options.layers == "auto":
+        on_cpu = jax.default_backend() == "cpu"
+        options.layers = "unrolled" if on_cpu else "scanned"
+    config = dataclasses.replace(
+        models.SIZES[options.size],
+        dtype=options.dtype,
+        scan_layers=options.layers == "scanned",
+    )
     no_dropout = dataclasses.replace(config, dropout_rate=0.0)
     for what in options.what.split(","):
         if what == "train":
