@@ -4,7 +4,7 @@ Two phases, one optimizer and one schedule:
 
 1. distil: the mean of the encoder's outputs, through a linear head, reproduces the
    teacher's sentence vectors and their similarities within the batch.
-2. mixed: prompted rows with T-Few's ranking of length-normalised scores and the
+2. mixed: starting from the average of phase 1, prompted rows with T-Few's ranking of length-normalised scores and the
    likelihood of the right answer, in turn with span corruption and more distillation.
 
 The head is used in training only and is not part of the model.
@@ -28,16 +28,13 @@ import safetensors.numpy
 from flax import traverse_util
 from jaxtyping import Array, Float
 
-from base_model import batches
+from base_model import batches, starts
 from tfew_jax import models
 
 log = logging.getLogger(__name__)
 
 _SIMILARITY_TEMPERATURE = 0.05
 State = tuple[Any, Any, Any]  # parameters, optimizer state, average of the parameters
-_INITIAL_OUTPUT_SCALE = 0.0
-_HEAD_TEXTS = 20_000
-_HEAD_SIZE = 0.25
 _MIXED_CYCLE = ("choice", "choice", "distil", "choice", "choice", "span")
 
 
@@ -54,12 +51,12 @@ class Settings:
         ranking_weight: Of the ranking loss; the likelihood has `lm_weight`.
     """
 
-    distil_steps: int = 3_000
-    mixed_steps: int = 5_000
+    distil_steps: int = 1_000
+    mixed_steps: int = 3_000
     distil_tokens: int = 2_048
     rows: int = 64
-    learning_rate: float = 2e-3
-    mixed_learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
+    mixed_learning_rate: float = 5e-4
     warmup_steps: int = 100
     ranking_weight: float = 1.0
     lm_weight: float = 0.25
@@ -132,9 +129,8 @@ def initial_params(
 ) -> dict[str, Any]:
     """Random parameters with the prepared embeddings, and the training head.
 
-    The encoder's output kernels start small, so that it first passes the embeddings
-    on, and the head is the least-squares map from their mean to the teacher's
-    vectors: training starts from a bag of words.
+    The encoder's output kernels start at zero, so that it first passes the
+    embeddings on: training starts from a bag of words.
     """
     params = dict(models.init(config, None, jax.random.key(0)))
     table = np.load(work / "embedding.npy")
@@ -146,26 +142,10 @@ def initial_params(
     flat = traverse_util.flatten_dict(params)
     for path in flat:
         if path[0] == "encoder" and path[-2] in ("out", "wo"):
-            flat[path] = flat[path] * _INITIAL_OUTPUT_SCALE
+            flat[path] = jnp.zeros_like(flat[path])
     flat["token_embedder", "embedding"] = jnp.asarray(table)
-    flat["teacher_head", "kernel"] = jnp.asarray(_bag_of_words_head(table, data))
+    flat["teacher_head", "kernel"] = jnp.asarray(starts.bag_of_words_head(table, data))
     return traverse_util.unflatten_dict(flat)
-
-
-def _bag_of_words_head(
-    table: Float[np.ndarray, "vocab embed"], data: batches.Data
-) -> Float[np.ndarray, "embed teacher"]:
-    """Ridge regression from mean normalised embeddings to teacher vectors."""
-    normed = table / np.sqrt((table**2).mean(1, keepdims=True) + 1e-6)
-    count = min(len(data.texts), _HEAD_TEXTS)
-    pooled = np.stack(
-        [normed[np.append(data.texts[i], 1)].mean(0) for i in range(count)]
-    )
-    ridge = 1e-3 * count * np.eye(table.shape[1])
-    target = pooled.T @ data.vectors[:count].astype(np.float32)
-    head = np.linalg.solve(pooled.T @ pooled + ridge, target)
-    # Its outputs are normalised, so its size is free: large entries change slowly.
-    return (head * (_HEAD_SIZE / head.std())).astype(np.float32)
 
 
 def _distil_losses(
@@ -246,6 +226,7 @@ def loss_fn(
     return loss, metrics | {"loss": loss}
 
 
+@functools.cache
 def make_step(model: models.T5, settings: Settings) -> Any:
     """The jitted update: step(state, batch, kind=...) -> state, metrics."""
     optimizer = settings.optimizer()
@@ -343,6 +324,9 @@ def train(
     started = time.monotonic()
     last = settings.num_steps if stop_at is None else min(stop_at, settings.num_steps)
     for step in range(first, last):
+        if step == settings.distil_steps:
+            averaged = starts.decoder_readout(model, state[2], data)
+            state = averaged, state[1], jax.tree.map(jnp.copy, averaged)
         kind, batch = batch_at(data, settings, step)
         state, metrics = step_fn(state, batch, kind=kind)
         for name, value in metrics.items():
