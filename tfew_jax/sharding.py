@@ -5,7 +5,7 @@ activations are constrained under names of their own, so that a mesh with an `fs
 axis gathers weights and never un-shards the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -44,7 +44,7 @@ def make_mesh(
     num_data_shards: int | None = None,
     num_fsdp_shards: int = 1,
     num_model_shards: int = 1,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Mesh:
     """Builds the (data, fsdp, model) mesh.
 
@@ -77,6 +77,16 @@ def make_mesh(
         axis_types=(AxisType.Auto,) * len(MESH_AXES),
         devices=devices,
     )
+
+
+def boxed(init: Callable[..., Any], axes: Sequence[str]) -> Callable[..., Any]:
+    """An initialiser whose values carry the logical name of every dimension.
+
+    Args:
+        init: Initialiser of the plain value.
+        axes: One name a dimension.
+    """
+    return nn.with_logical_partitioning(init, tuple(axes))
 
 
 def constrain(x: Shaped[Array, "..."], *names: str | None) -> Shaped[Array, "..."]:

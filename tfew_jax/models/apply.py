@@ -65,7 +65,8 @@ def forward(
     """
     args = jax.tree.map(jnp.asarray, (encoder_input_tokens, decoder_input_tokens))
     kwargs = jax.tree.map(jnp.asarray, kwargs)
-    return model.apply({"params": params}, *args, **kwargs)
+    outputs: Any = model.apply({"params": params}, *args, **kwargs)
+    return outputs
 
 
 def shift_right(

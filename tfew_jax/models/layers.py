@@ -51,9 +51,7 @@ class Dense(nn.Module):
         x: Float[Array, "batch *rest inputs"],
         adapter_index: Int[Array, "batch"] | None = None,
     ) -> Float[Array, "batch *rest outputs"]:
-        init = nn.with_logical_partitioning(
-            nn.initializers.normal(self.stddev), self.axes
-        )
+        init = sharding.boxed(nn.initializers.normal(self.stddev), self.axes)
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", init, shape, jnp.float32)
         y = jnp.dot(x, kernel.astype(self.config.dtype))
@@ -66,9 +64,7 @@ class TokenEmbedder(nn.Module):
     config: T5Config
 
     def setup(self) -> None:
-        init = nn.with_logical_partitioning(
-            nn.initializers.normal(1.0), ("vocab", "embed")
-        )
+        init = sharding.boxed(nn.initializers.normal(1.0), ("vocab", "embed"))
         shape = (self.config.vocab_size, self.config.emb_dim)
         self.embedding = self.param("embedding", init, shape, jnp.float32)
 
@@ -90,7 +86,7 @@ class Logits(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*rest embed"]) -> Float[Array, "*rest vocab"]:
         init = nn.initializers.normal(self.config.emb_dim**-0.5)
-        init = nn.with_logical_partitioning(init, ("embed", "vocab"))
+        init = sharding.boxed(init, ("embed", "vocab"))
         shape = (self.config.emb_dim, self.config.vocab_size)
         kernel = self.param("kernel", init, shape, jnp.float32)
         kernel = kernel.astype(self.config.dtype)
@@ -104,7 +100,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*rest embed"]) -> Float[Array, "*rest embed"]:
-        init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("embed",))
+        init = sharding.boxed(nn.initializers.ones_init(), ("embed",))
         scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
         x32 = x.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
@@ -153,7 +149,7 @@ class RelativePositionBias(nn.Module):
     @nn.compact
     def __call__(self, length: int) -> Float[Array, "heads {length} {length}"]:
         axes = ("heads", "relpos_buckets")
-        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), axes)
+        init = sharding.boxed(nn.initializers.normal(1.0), axes)
         shape = (self.config.num_heads, self.config.relpos_buckets)
         table = self.param("rel_embedding", init, shape, jnp.float32)
         buckets = relative_position_buckets(

@@ -174,7 +174,7 @@ class Stack(nn.Module):
     def _run_layers(
         self, x: Array, shared: tuple[Any, ...], keys: Key[Array, "layers batch"] | None
     ) -> Array:
-        layer = self.layer
+        layer: Any = self.layer
         if self.config.remat:
             layer = nn.remat(layer, prevent_cse=not self.config.scan_layers)
         if self.config.scan_layers:
@@ -182,7 +182,7 @@ class Stack(nn.Module):
                 layer,
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
-                in_axes=(
+                in_axes=(  # pyright: ignore[reportArgumentType] -- typed as one int
                     *(nn.broadcast for _ in shared),
                     nn.broadcast if keys is None else 0,
                 ),

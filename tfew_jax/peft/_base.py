@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, Bool, Float, Int
 
+from tfew_jax import sharding
 from tfew_jax.types import Params
 
 
@@ -107,7 +108,7 @@ class PeftMethod:
                 f"unknown settings {unknown} of method {cls.name!r}; "
                 f"known: {', '.join(sorted(known))}"
             )
-        tuples = {
+        tuples: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
         }
         return cls(**tuples)
@@ -132,7 +133,7 @@ class Rescale(nn.Module):
     ) -> Float[Array, "batch *rest features"]:
         bank = () if self.num_adapters is None else (self.num_adapters,)
         axes = (*(("adapters",) if bank else ()), self.axis)
-        init = nn.with_logical_partitioning(nn.initializers.ones_init(), axes)
+        init = sharding.boxed(nn.initializers.ones_init(), axes)
         scale = self.param("scale", init, (*bank, x.shape[-1]), jnp.float32)
         scale = scale.astype(x.dtype)
         if bank:

@@ -68,7 +68,7 @@ class IA3(PeftMethod):
     def fold(self, params: Params) -> Params:
         if self.num_adapters is not None:
             raise ValueError("a bank of adapters does not fold; take one adapter of it")
-        flat = traverse_util.flatten_dict(dict(params))
+        flat: dict[Any, Any] = dict(traverse_util.flatten_dict(dict(params)))
         folded = {
             path: leaf
             for path, leaf in flat.items()
