@@ -13,7 +13,13 @@ import pytest
 import tfew_jax
 from tfew_jax.cli import fewshot, main
 
-ROWS = [("awful dull plot", "bad"), ("lovely great film", "good")] * 10
+WORDS = {"bad": ("awful", "dull"), "good": ("lovely", "great")}
+ROWS = [
+    (f"{WORDS[label][i % 2]} {'plot ' * (i // 2)}film", label)
+    for i in range(10)
+    for label in WORDS
+]
+NEW_ROWS = [(f"{word} yes", label) for label in WORDS for word in WORDS[label]]
 
 
 def write_rows(path, rows, *, labels=True):
@@ -28,8 +34,8 @@ def write_rows(path, rows, *, labels=True):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("user")
     write_rows(folder / "rows.csv", ROWS)
-    write_rows(folder / "test.csv", ROWS[:6])
-    write_rows(folder / "new.csv", ROWS[:3], labels=False)
+    write_rows(folder / "test.csv", NEW_ROWS)
+    write_rows(folder / "new.csv", NEW_ROWS[:3], labels=False)
     return folder
 
 

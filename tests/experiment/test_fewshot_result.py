@@ -209,7 +209,7 @@ def test_other_settings_in_the_same_directory_are_refused_by_name(
         ({"rows": []}, "no rows"),
         ({"rows": [{"text": "dull", "label": 1}] * 9}, "all rows have the label 1"),
         ({"rows": [{"text": "dull", "label": i} for i in (0, 1)]}, "with 2 rows"),
-        ({"num_shots": 6}, "batch_size=8, but there are 4 rows"),
+        ({"num_shots": 6}, "seed-0-fold-0: batch_size=8, but there are 4 rows"),
         ({"rows": [{"text": "dull", "label": 2}] * 9}, "none of the choices"),
         ({"rows": [{"text": "", "label": 1}] * 9}, "text"),
         ({"template": "{{body}}"}, "body"),

@@ -21,7 +21,8 @@ def test_away_from_a_terminal_every_tenth_part_is_a_plain_line():
     stream = io.StringIO()
     report(stream)
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 10
+    assert lines[0] == "seed-0: steps 0 to 20; the first ones compile"
+    assert len(lines) == 1 + 10
     assert lines[-1].startswith("seed-0: step 20/20  loss 0.0500  ")
     assert "steps/s" in lines[-1] and "left" in lines[-1]
     assert "\x1b" not in stream.getvalue()
@@ -33,7 +34,7 @@ def test_a_terminal_shows_a_bar_with_loss_and_the_log_plain_lines(monkeypatch):
     report(stream, log_file=log)
     assert "\x1b" in stream.getvalue() and "loss" in stream.getvalue()
     assert "\x1b" not in log.getvalue()
-    assert len(log.getvalue().splitlines()) == 10
+    assert len(log.getvalue().splitlines()) == 1 + 10
 
 
 def test_quiet_shows_nothing_and_still_logs():

@@ -42,6 +42,55 @@ class Split:
         return self.tokens.label
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Splits:
+    """All rows of an experiment."""
+
+    train: Split
+    test: Split | None
+    predict: Split | None
+
+    def by_name(self) -> dict[str, Split]:
+        """Those that there are."""
+        splits = {"train": self.train, "test": self.test, "predict": self.predict}
+        return {name: split for name, split in splits.items() if split is not None}
+
+    @property
+    def num_choices(self) -> int:
+        """Choices of the labelled row that has most."""
+        splits = (split for split in (self.train, self.test) if split is not None)
+        return max(split.tokens.num_choices for split in splits)
+
+    @property
+    def num_also_in_test(self) -> int:
+        """Training rows that are test rows as well, and so are never drawn."""
+        taken = set() if self.test is None else set(self.test.copies)
+        return sum(text in taken for text in self.train.copies)
+
+    def notes(self) -> list[str]:
+        """What a user should know of the rows, a line each."""
+        notes = [
+            f"{name} rows: {note}"
+            for name, split in self.by_name().items()
+            for note in split.tokens.report().notes()
+        ]
+        if self.num_also_in_test:
+            notes.append(
+                f"{self.num_also_in_test} rows to train on stand among the test rows "
+                "as well; they are left out of training"
+            )
+        return notes
+
+    def counts(self) -> dict[str, Any]:
+        """What became of the rows, as JSON values."""
+        reports = {n: s.tokens.report().to_dict() for n, s in self.by_name().items()}
+        reports["train"] = {
+            **reports["train"],
+            "num_also_in_test": self.num_also_in_test,
+        }
+        return reports
+
+
 def prepare(
     rows: Rows,
     spec: fewshot.TaskSpec,

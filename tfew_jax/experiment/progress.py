@@ -70,6 +70,10 @@ class Progress:
         """Reports one run, from its first step here to its last."""
         self._run, self._num_steps = name, num_steps
         self._speed.restart()
+        line = f"{name}: steps {first_step} to {num_steps}; the first ones compile"
+        self._log(line)
+        if not self._console.is_terminal:
+            self._console.print(line, markup=False)
         if self._console.is_terminal:
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}"),

@@ -60,25 +60,20 @@ class Study:
                 some, spec, base.tokenizer, lengths=protocol.lengths, **kwargs
             )
 
-        self.train_split = prepare(rows)
-        self.test_split = None if test_rows is None else prepare(test_rows)
-        self.predict_split = None
-        if predict_rows is not None:
-            self.predict_split = prepare(predict_rows, with_labels=False)
-        self.runs = plan.make_runs(
-            self.train_split.labels.tolist(),
-            protocol=protocol,
-            texts=self.train_split.copies,
-            test_texts=self.test_split and self.test_split.copies,
+        self.splits = prepared.Splits(
+            train=prepare(rows),
+            test=None if test_rows is None else prepare(test_rows),
+            predict=None
+            if predict_rows is None
+            else prepare(predict_rows, with_labels=False),
         )
-        self.batches = {
-            run.name: batching.TrainBatches(
-                self.train_split.tokens.take(run.train_rows),
-                recipe.batch_size,
-                run.seed,
-            )
-            for run in self.runs
-        }
+        self.runs = plan.make_runs(
+            self.splits.train.labels.tolist(),
+            protocol=protocol,
+            texts=self.splits.train.copies,
+            test_texts=self.splits.test and self.splits.test.copies,
+        )
+        self.batches = {run.name: self._batches(run) for run in self.runs}
         self.tuner = Tuner(base, method, recipe)
         self.settings = {
             **{f"protocol.{k}": v for k, v in dataclasses.asdict(protocol).items()},
@@ -93,6 +88,15 @@ class Study:
         }
         text = json.dumps(self.settings, sort_keys=True)
         self.config_hash = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _batches(self, run: plan.Run) -> batching.TrainBatches:
+        tokens = self.splits.train.tokens.take(run.train_rows)
+        try:
+            return batching.TrainBatches(tokens, self.recipe.batch_size, run.seed)
+        except ValueError as error:
+            raise ValueError(
+                f"{run.name}: {error} (copies of scored rows are not trained on)"
+            ) from error
 
     def execute(
         self,
@@ -118,7 +122,7 @@ class Study:
                 f"{path}: all {len(self.runs)} runs of {self.recipe.num_steps} steps "
                 "are done already"
             )
-        for note in self._notes() if todo else ():
+        for note in self.splits.notes() if todo else ():
             progress.say(f"note: {note}")
         progress.plan(len(todo) * self.recipe.num_steps)
         for run in self.runs:
@@ -217,24 +221,24 @@ class Study:
             records.append(self._record(zero_shot, "zero_shot", run, numbers))
             progress.say(f"{zero_shot}: accuracy {numbers['accuracy']:.3f}")
         train_rows = list(run.train_rows)
-        labels = self.train_split.labels[train_rows].tolist()
+        labels = self.splits.train.labels[train_rows].tolist()
         for kind in ("majority", "tfidf"):
             name = f"{run.name}/{kind}"
             if name in records:
                 continue
             if kind == "majority":
                 predictions = baselines.predict_majority(labels, len(rows))
-            elif self.train_split.tokens.class_names is None:
+            elif self.splits.train.tokens.class_names is None:
                 continue  # rows with choices of their own have no common classes
             else:
-                texts = self.train_split.texts
+                texts = self.splits.train.texts
                 predictions = baselines.predict_tfidf(
                     [texts[row] for row in train_rows],
                     labels,
                     [split.texts[row] for row in rows],
                 )
             numbers = summary.scores(
-                predictions, split.labels[rows], num_choices=self._num_choices
+                predictions, split.labels[rows], num_choices=self.splits.num_choices
             )
             records.append(self._record(name, kind, run, numbers))
 
@@ -249,17 +253,17 @@ class Study:
         predictions = self._predictions(path, adapter)
         directory.write_predictions(path / "predictions.csv", predictions)
         weights = path / "adapter" / "adapter.safetensors"
-        names = self.train_split.tokens.class_names
+        names = self.splits.train.tokens.class_names
         numbers = {
             "task": self.spec.name,
             "base": self.base.source,
             "method": self.method.name,
-            "protocol": "test rows" if self.test_split else "cross-validation",
+            "protocol": "test rows" if self.splits.test else "cross-validation",
             "seeds": list(self.protocol.seeds),
-            "num_shots": self.protocol.num_shots or self.train_split.tokens.num_rows,
+            "num_shots": self.protocol.num_shots or self.splits.train.tokens.num_rows,
             "num_steps": self.recipe.num_steps,
             **summary.summarize(records.all(), choices=names),
-            "counts": self._counts(),
+            "counts": self.splits.counts(),
             "adapter": {
                 "run": kept.name,
                 "num_parameters": self.method.num_parameters(self.base.config),
@@ -280,10 +284,10 @@ class Study:
     def _predictions(
         self, path: pathlib.Path, adapter: checkpoint.Adapter
     ) -> list[prepared.Prediction]:
-        if self.predict_split is not None:
+        if self.splits.predict is not None:
             return scoring.score_split(
                 self.base,
-                self.predict_split,
+                self.splits.predict,
                 adapter=adapter,
                 batch_size=self.protocol.eval_batch_size,
                 normalization=self.protocol.normalization,
@@ -299,14 +303,9 @@ class Study:
         return sorted(predictions, key=lambda prediction: prediction.row)
 
     def _scored_split(self, run: plan.Run) -> prepared.Split:
-        split = self.test_split if run.split == "test" else self.train_split
+        split = self.splits.test if run.split == "test" else self.splits.train
         assert split is not None
         return split
-
-    @property
-    def _num_choices(self) -> int:
-        splits = [split for split in (self.train_split, self.test_split) if split]
-        return max(split.tokens.num_choices for split in splits)
 
     def _score(self, model: models.T5, params: Params, run: plan.Run) -> scoring.Scores:
         tokens = self._scored_split(run).tokens.take(run.scored_rows)
@@ -322,7 +321,9 @@ class Study:
     def _numbers(self, split: prepared.Split, scored: scoring.Scores) -> dict[str, Any]:
         scores, ids = scored
         return summary.scores(
-            evaluate.predict(scores), split.labels[ids], num_choices=self._num_choices
+            evaluate.predict(scores),
+            split.labels[ids],
+            num_choices=self.splits.num_choices,
         )
 
     def _record(
@@ -348,40 +349,10 @@ class Study:
             "versions": results.versions(),
         }
 
-    def _notes(self) -> list[str]:
-        splits = (self.train_split, self.test_split, self.predict_split)
-        notes = [note for s in splits if s for note in s.tokens.report().notes()]
-        if copies := self._num_copies():
-            notes.append(
-                f"{copies} rows to train on stand among the test rows as well; they "
-                "are left out of training"
-            )
-        return notes
-
-    def _num_copies(self) -> int:
-        """Training rows that are never drawn because they are test rows as well."""
-        rows, texts = range(len(self.rows)), self.train_split.copies
-        test_texts = self.test_split.copies if self.test_split else ()
-        return len(rows) - len(plan.without_copies(rows, texts, test_texts))
-
-    def _counts(self) -> dict[str, Any]:
-        splits = {
-            "train": self.train_split,
-            "test": self.test_split,
-            "predict": self.predict_split,
-        }
-        counts: dict[str, Any] = {
-            name: split.tokens.report().to_dict()
-            for name, split in splits.items()
-            if split
-        }
-        counts["train"]["num_also_in_test"] = self._num_copies()
-        return counts
-
     def _task(self) -> dict[str, Any]:
         return {
             **self.spec.to_dict(),
-            "lengths": dict(self.train_split.tokens.feature_lengths),
+            "lengths": dict(self.splits.train.tokens.feature_lengths),
             "normalization": self.protocol.normalization,
         }
 

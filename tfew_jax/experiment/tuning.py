@@ -181,7 +181,7 @@ class Tuner:
             stack.enter_context(
                 progress.run(name, first_step=first_step, num_steps=num_steps)
             )
-            stop = stack.enter_context(_stop_requested())
+            stop = stack.enter_context(_stop_requested(progress.say))
             mean_loss = _Mean()
             stack.enter_context(self._explained_memory(batch_at))
             for info in steps:
@@ -284,7 +284,7 @@ class _Mean:
 
 
 @contextlib.contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
+def _stop_requested(say: Callable[[str], None]) -> Iterator[threading.Event]:
     """An event that the first SIGINT sets; the second one interrupts at once.
 
     Signals reach only the main thread; elsewhere the event is never set.
@@ -299,6 +299,7 @@ def _stop_requested() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        say("stopping after this step; press Ctrl-C again to stop at once")
 
     signal.signal(signal.SIGINT, request)
     try:
