@@ -22,6 +22,7 @@ import numpy as np
 
 from tfew_jax import checkpoint, experiment, models
 from tfew_jax.data import sources
+from tfew_jax.experiment import base as base_lib
 
 SEEDS = (0, 1, 32, 42, 1024)
 Rows = list[dict[str, Any]]
@@ -174,7 +175,7 @@ def row_of_table(name: str, records: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Parses the arguments, runs the sets and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--only", default=",".join(TASKS))
@@ -184,7 +185,7 @@ def main() -> None:
     args = parser.parse_args()
     base = experiment.load_base(args.base)
     if args.random_weights:
-        folder = args.base or experiment.base.EMBEDDED
+        folder = args.base or base_lib.EMBEDDED
         base = random_base(base, folder / "sentencepiece.model")
     lines = []
     for name in args.only.split(","):

@@ -87,8 +87,12 @@ class Data:
         self._makers: dict[str, Callable[[Any, int, int], Row]] = {
             "topic": self._topic,
             "sentiment": self._sentiment,
-            "definition": lambda *args: self._named(*args, prompts.DEFINITION),
-            "title": lambda *args: self._named(*args, prompts.TITLE),
+            "definition": lambda rng, text, most: self._named(
+                rng, text, most, prompts.DEFINITION
+            ),
+            "title": lambda rng, text, most: self._named(
+                rng, text, most, prompts.TITLE
+            ),
             "pair": self._pair,
             "comparative": self._comparative,
         }
@@ -121,7 +125,9 @@ class Data:
                 pieces.append(parts[number].astype(np.int32))
         return np.concatenate([*pieces, [_EOS]])
 
-    def _draw(self, rng: np.random.Generator, options: Sequence[Any]) -> Any:
+    def _draw(
+        self, rng: np.random.Generator, options: Sequence[Any] | np.ndarray
+    ) -> Any:
         return options[int(rng.integers(len(options)))]
 
     def _phrase_row(

@@ -100,7 +100,10 @@ def hold_back(
     for text in texts:
         if text.group == f"wiki:{text.label}" and text.label in proxy_titles:
             if text.kind == "summary":
-                row = {"text": text.text, "label": topics[str(text.label)]}
+                row: dict[str, object] = {
+                    "text": text.text,
+                    "label": topics[str(text.label)],
+                }
                 proxies["topic"].append(row)
         elif text.label in proxy_titles and text.corpus == "wiki_summaries":
             continue

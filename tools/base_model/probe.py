@@ -32,9 +32,10 @@ def sentiment(
         out[labelled] = labels[labelled]
         return out
     model = linear_model.LogisticRegression(C=0.05, max_iter=300)
-    found = model_selection.cross_val_predict(
+    both = model_selection.cross_val_predict(
         model, features[labelled], labels[labelled], cv=5, method="predict_proba"
-    )[:, 1]
+    )
+    found = np.asarray(both)[:, 1]
     noisy = kinds[labelled] == "movie"
     agrees = np.abs(labels[labelled] - found) < 1 - _CONFIRMED
     out[labelled] = np.where(

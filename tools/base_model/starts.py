@@ -66,7 +66,7 @@ def decoder_readout(
     readout = _ridge(inputs, wanted)
     readout *= _READOUT_SIZE / np.sqrt(((inputs @ readout) ** 2).mean())
     left, sizes, right = np.linalg.svd(readout)
-    flat = traverse_util.flatten_dict(params)
+    flat: dict[Any, Any] = dict(traverse_util.flatten_dict(params))
     for path, leaf in flat.items():
         if path[0] == "decoder" and path[-2] in ("out", "wo"):
             flat[path] = jnp.zeros_like(leaf)

@@ -4,8 +4,9 @@ Two phases, one optimizer and one schedule:
 
 1. distil: the mean of the encoder's outputs, through a linear head, reproduces the
    teacher's sentence vectors and their similarities within the batch.
-2. mixed: starting from the average of phase 1, prompted rows with T-Few's ranking of length-normalised scores and the
-   likelihood of the right answer, in turn with span corruption and more distillation.
+2. mixed: starting from the average of phase 1, prompted rows with T-Few's ranking of
+   length-normalised scores and the likelihood of the right answer, in turn with span
+   corruption and more distillation.
 
 The head is used in training only and is not part of the model.
 """
@@ -26,7 +27,7 @@ import numpy as np
 import optax
 import safetensors.numpy
 from flax import traverse_util
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from base_model import batches, starts
 from tfew_jax import models
@@ -91,7 +92,7 @@ class Settings:
             scan_layers=False,
         )
 
-    def schedule(self, step: Array) -> Array:
+    def schedule(self, step: ArrayLike) -> Array:
         """Warm-up and cosine decay, once for each phase."""
         first = optax.warmup_cosine_decay_schedule(
             0.0,
@@ -107,7 +108,8 @@ class Settings:
             max(1, self.mixed_steps),
             self.mixed_learning_rate / 50,
         )
-        return optax.join_schedules([first, second], [self.distil_steps])(step)
+        whole = optax.join_schedules([first, second], [self.distil_steps])
+        return jnp.asarray(whole(step))
 
     def optimizer(self) -> optax.GradientTransformation:
         """AdamW with clipping; vectors and embeddings do not decay."""
@@ -139,7 +141,7 @@ def initial_params(
             f"embedding.npy is {table.shape}, the model needs "
             f"{(config.vocab_size, config.emb_dim)}; prepare again with --emb-dim"
         )
-    flat = traverse_util.flatten_dict(params)
+    flat: dict[Any, Any] = dict(traverse_util.flatten_dict(params))
     for path in flat:
         if path[0] == "encoder" and path[-2] in ("out", "wo"):
             flat[path] = jnp.zeros_like(flat[path])
@@ -179,7 +181,7 @@ def _token_log_probs(
 ) -> Array:
     variables = {"params": {k: v for k, v in params.items() if k != "teacher_head"}}
     targets = batch["choices"]
-    logits = model.apply(
+    logits: Any = model.apply(
         variables,
         encoded,
         batch["tokens"] > 0,
@@ -319,7 +321,7 @@ def train(
     if state_file.is_file():
         state, first = load_state(state_file, state)
         log.info("going on from step %d", first)
-    step_fn = make_step(model, settings)
+    step_fn = make_step(model, settings)  # pyright: ignore[reportArgumentType]
     seen: dict[str, list[float]] = collections.defaultdict(list)
     started = time.monotonic()
     last = settings.num_steps if stop_at is None else min(stop_at, settings.num_steps)

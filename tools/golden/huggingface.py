@@ -8,6 +8,7 @@ relative positions stop to differ, and padded.
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -25,7 +26,7 @@ _SIZES = {
     "dropout_rate": 0.1,
     "decoder_start_token_id": 0,
 }
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "v1_1": dict(
         _SIZES,
         d_ff=28,

@@ -39,7 +39,7 @@ def make(folder: pathlib.Path) -> dict[str, np.ndarray]:
             vector.data = 1 + 0.3 * noise
         directory = folder / "peft" / name
         shutil.rmtree(directory, ignore_errors=True)
-        model.save_pretrained(directory)
+        model.save_pretrained(str(directory))
         (directory / "README.md").unlink()  # an empty form
         outputs = model.eval()(**inputs)
         outputs.loss.backward()
