@@ -173,6 +173,7 @@ def _how_to_give(macro: str) -> str:
             re.MULTILINE,
         )
     ]
+    files.sort(key=lambda name: name != "models/embedded.gin")
     by_file = f", or a gin file such as {files[0]}" if files else ""
     return f"{macro} has no value; give --gin.{macro}=VALUE{by_file}"
 

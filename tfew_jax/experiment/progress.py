@@ -20,6 +20,7 @@ import rich.progress
 
 _LINES_PER_RUN = 10
 _REMEMBERED = 50  # steps
+_ENOUGH = 3  # steps without which a speed would mislead
 
 
 class Progress:
@@ -158,7 +159,7 @@ class _Speed:
         self._last = now
 
     def rate(self) -> float | None:
-        if not self._seconds:
+        if len(self._seconds) < _ENOUGH:
             return None
         return 1 / max(statistics.median(self._seconds), 1e-6)
 
