@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--work", type=pathlib.Path, required=True)
     train.add_argument("--out", type=pathlib.Path, required=True)
     train.add_argument("--run", type=pathlib.Path, help="state; default WORK/run")
+    train.add_argument("--notes", type=pathlib.Path, help="Markdown to end the card")
     train.add_argument("--dtype", default="float32", help="of the computation")
     train.add_argument("--stop-at", type=int, help="stop early; the schedule stays")
     from base_model import training
@@ -60,6 +61,7 @@ def _train(
     work: pathlib.Path,
     out: pathlib.Path,
     run: pathlib.Path | None,
+    notes: pathlib.Path | None,
     dtype: str,
     stop_at: int | None,
     **fields: float,
@@ -71,7 +73,14 @@ def _train(
     params = training.train(
         work=work, out=run, settings=settings, stop_at=stop_at, dtype=dtype
     )
-    card.export(work=work, run=run, out=out, settings=settings, params=params)
+    card.export(
+        work=work,
+        run=run,
+        out=out,
+        settings=settings,
+        params=params,
+        notes="\n" + notes.read_text(encoding="utf-8") if notes else "",
+    )
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ _SHORT_SHARE = 0.75
 _TEMPERATURE = 0.07  # of the teacher's similarities as a distribution over choices
 # kind of row, share of a batch
 _MIXTURE = (
-    ("topic", 0.42),
-    ("sentiment", 0.27),
-    ("definition", 0.12),
-    ("title", 0.05),
-    ("pair", 0.09),
+    ("topic", 0.36),
+    ("sentiment", 0.38),
+    ("definition", 0.09),
+    ("title", 0.04),
+    ("pair", 0.08),
     ("comparative", 0.05),
 )
 

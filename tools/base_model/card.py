@@ -22,6 +22,7 @@ def export(
     out: pathlib.Path,
     settings: training.Settings,
     params: dict[str, Any],
+    notes: str = "",
 ) -> None:
     """Store the parameters in bfloat16 beside the vocabulary and the card.
 
@@ -31,6 +32,7 @@ def export(
         out: Model folder to write.
         settings: What was trained.
         params: The trained parameters, unstacked, without the training head.
+        notes: What else the card says about this run, Markdown.
 
     Raises:
         ValueError: The folder would exceed 20 MB.
@@ -46,7 +48,7 @@ def export(
         config=config,
         params=models.unstack_layers(stored),
         vocabulary=work / "sentencepiece.model",
-        card=render(manifest, training_log(run), settings, count),
+        card=render(manifest, training_log(run), settings, count) + notes,
     )
 
 

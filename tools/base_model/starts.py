@@ -57,9 +57,9 @@ def decoder_readout(
     for start in range(0, len(chosen), 512):
         rows = [np.append(data.texts[i], 1) for i in chosen[start : start + 512]]
         tokens = batches.pad(rows, _READOUT_LENGTH)
-        encoded = np.asarray(model.apply(variables, tokens, method="encode")[0])
+        encoded = model.apply(variables, jnp.asarray(tokens), method="encode")[0]
         mask = (tokens > 0)[..., None]
-        pooled.append((encoded * mask).sum(1) / mask.sum(1))
+        pooled.append((np.asarray(encoded) * mask).sum(1) / mask.sum(1))
     inputs = np.concatenate(pooled).astype(np.float64)
     normed = _normed(np.asarray(params["token_embedder"]["embedding"]))
     wanted = np.stack([_answer(normed, data, i) for i in chosen])

@@ -53,7 +53,7 @@ class Settings:
     """
 
     distil_steps: int = 1_000
-    mixed_steps: int = 3_000
+    mixed_steps: int = 2_200
     distil_tokens: int = 2_048
     rows: int = 64
     learning_rate: float = 5e-4
