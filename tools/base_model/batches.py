@@ -19,12 +19,12 @@ _SHORT_SHARE = 0.75
 _TEMPERATURE = 0.07  # of the teacher's similarities as a distribution over choices
 # kind of row, share of a batch
 _MIXTURE = (
-    ("topic", 0.36),
-    ("sentiment", 0.38),
+    ("topic", 0.45),
+    ("sentiment", 0.33),
     ("definition", 0.09),
     ("title", 0.04),
-    ("pair", 0.08),
-    ("comparative", 0.05),
+    ("pair", 0.05),
+    ("comparative", 0.04),
 )
 
 
@@ -142,24 +142,36 @@ class Data:
             inputs, [self.phrases[i] for i in chosen], weights / weights.sum(), text
         )
 
-    def _topic(self, rng: np.random.Generator, text: int, most: int) -> Row:
+    def _near(self, rng: np.random.Generator, text: int, most: int) -> int:
+        """A phrase near a text, the nearest more often, or any phrase."""
         near = self.nearest[text]
         near = near[self._fits[most][near]]
-        ids = list(rng.choice(self._short[most], 4, replace=False))
-        if len(near):
-            ids[0] = int(near[int(len(near) * rng.random() ** 1.5)])
+        if not len(near):
+            return int(self._draw(rng, self._short[most]))
+        return int(near[int(len(near) * rng.random() ** 1.5)])
+
+    def _topic(self, rng: np.random.Generator, text: int, most: int) -> Row:
+        # Wrong answers are right ones of other texts: phrases drawn from the whole
+        # list are told apart without reading the text.
+        others = rng.choice(self._pools[most]["topic"], 3)
+        ids = [self._near(rng, i, most) for i in (text, *others)]
         inputs = self._fill(self._draw(rng, prompts.TOPIC), self.texts[text])
-        return self._phrase_row(rng, inputs, text, list(dict.fromkeys(ids)))
+        ids = list(dict.fromkeys(ids))
+        if len(ids) == 1:
+            ids.append(int(self._draw(rng, self._short[most])))
+        return self._phrase_row(rng, inputs, text, ids)
 
     def _named(
         self, rng: np.random.Generator, text: int, most: int, templates: Sequence[str]
     ) -> Row:
         answer = int(self._answers[text])
-        others = rng.choice(self._short[most], 3, replace=False)
-        near = self.nearest[text][self._fits[most][self.nearest[text]]]
-        if len(near) and rng.random() < 0.5:
-            others[0] = self._draw(rng, near)
-        ids = rng.permutation(list(dict.fromkeys([answer, *map(int, others)])))
+        pools = self._pools[most]
+        pool = pools["definition" if templates is prompts.DEFINITION else "title"]
+        others = [int(self._answers[i]) for i in rng.choice(pool, 3)]
+        ids = list(dict.fromkeys([answer, *others]))
+        if len(ids) == 1:
+            ids.append(int(self._draw(rng, self._short[most])))
+        ids = rng.permutation(ids)
         inputs = self._fill(self._draw(rng, templates), self.texts[text])
         target = (ids == answer).astype(np.float32)
         return Row(inputs, [self.phrases[i] for i in ids], target, text)

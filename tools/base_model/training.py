@@ -53,14 +53,14 @@ class Settings:
     """
 
     distil_steps: int = 1_000
-    mixed_steps: int = 2_200
+    mixed_steps: int = 2_700
     distil_tokens: int = 2_048
     rows: int = 64
     learning_rate: float = 5e-4
-    mixed_learning_rate: float = 5e-4
+    mixed_learning_rate: float = 8e-4
     warmup_steps: int = 100
-    ranking_weight: float = 1.0
-    lm_weight: float = 0.25
+    ranking_weight: float = 2.0
+    lm_weight: float = 0.15
     distil_weight: float = 1.0
     span_rows: int = 24
     save_every: int = 250
