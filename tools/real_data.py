@@ -1,7 +1,7 @@
 """Tunes a base on public few-shot sets and prints the README's table.
 
     python tools/real_data.py --data DIR --out DIR [--only trec,sst2,rte,cb]
-        [--base DIR] [--random-weights] [--steps N]
+        [--base DIR] [--random-weights] [--steps N] [--learning-rate X]
 
 `DIR` of --data holds `classification/{trec,sst2}`, `tfew_splits/{rte,cb}` and
 `superglue_32shot_and_dev/{RTE,CB}`. Each seed of TREC and SST-2 draws 50 rows of the
@@ -116,7 +116,11 @@ DRAWN: Mapping[str, Callable[[pathlib.Path], tuple[Rows, Rows]]] = {
 
 
 def run(
-    name: str, base: experiment.Base, data: pathlib.Path, out: pathlib.Path, steps: int
+    name: str,
+    base: experiment.Base,
+    data: pathlib.Path,
+    out: pathlib.Path,
+    recipe: experiment.Recipe,
 ) -> list[dict[str, Any]]:
     """All seeds of one set; their records."""
     task = TASKS[name]
@@ -124,7 +128,7 @@ def run(
         "template": task["template"],
         "choices": task["choices"],
         "label": "label",
-        "num_steps": steps,
+        "recipe": recipe,
     }
     if name in DRAWN:
         rows, test = DRAWN[name](data)
@@ -181,15 +185,17 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(TASKS))
     parser.add_argument("--base", type=pathlib.Path, default=None)
     parser.add_argument("--random-weights", action="store_true")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
     args = parser.parse_args()
+    recipe = experiment.Recipe(num_steps=args.steps, learning_rate=args.learning_rate)
     base = experiment.load_base(args.base)
     if args.random_weights:
         folder = args.base or base_lib.EMBEDDED
         base = random_base(base, folder / "sentencepiece.model")
     lines = []
     for name in args.only.split(","):
-        records = run(name, base, args.data, args.out, args.steps)
+        records = run(name, base, args.data, args.out, recipe)
         lines.append(row_of_table(name, records))
         (args.out / name / "records.json").write_text(json.dumps(records, indent=1))
     print("| set | zero-shot | (IA)^3 | majority | TF-IDF | floor |")
