@@ -152,7 +152,7 @@ class Data:
 
     def _topic(self, rng: np.random.Generator, text: int, most: int) -> Row:
         # Wrong answers are right ones of other texts: phrases drawn from the whole
-        # list are told apart without reading the text.
+        # list might be told apart without reading the text.
         others = rng.choice(self._pools[most]["topic"], 3)
         ids = [self._near(rng, i, most) for i in (text, *others)]
         inputs = self._fill(self._draw(rng, prompts.TOPIC), self.texts[text])
