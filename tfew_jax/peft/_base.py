@@ -3,7 +3,7 @@
 A site is a place in the model where a method may act. There are three kinds, each
 with one signature, so that a new method never changes a layer:
 
-    rescale   x -> x                    keys, values, hidden layer, sub-layer output
+    rescale   x -> x                    keys, values, hidden layer
     lengthen  (x, mask) -> (x, mask)    the encoder's input
     dense     (inputs, y) -> y          every dense kernel
 
@@ -32,7 +32,6 @@ class Site(enum.StrEnum):
     KEY = "key"  # rescale, before the head split
     VALUE = "value"  # rescale, before the head split
     MLP_HIDDEN = "mlp_hidden"  # rescale, after the activation
-    SUBLAYER_OUTPUT = "sublayer_output"  # rescale, before dropout and residual
     ENCODER_INPUT = "encoder_input"  # lengthen, before the embedding dropout
     DENSE = "dense"  # dense, at every kernel of attention and feed-forward
 
