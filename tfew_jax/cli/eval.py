@@ -12,7 +12,6 @@ Example:
 """
 
 import argparse
-import pathlib
 
 from tfew_jax.cli import flags
 
@@ -34,11 +33,7 @@ def run(args: argparse.Namespace) -> int:
         bindings=args.gin_bindings,
         search_paths=args.gin_search_paths,
     ) as configured:
-
-        def save_config(directory: pathlib.Path) -> None:
-            configuration.save(directory)
-
-        result = configured(on_start=save_config)
+        result = configured(on_start=configuration.save)
     print(
         f"accuracy {result['accuracy']:.4f}  macro-F1 {result['macro_f1']:.4f}  "
         f"rows {result['num_rows']}"

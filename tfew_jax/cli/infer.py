@@ -12,7 +12,6 @@ Example:
 """
 
 import argparse
-import pathlib
 
 from tfew_jax.cli import flags
 
@@ -34,10 +33,6 @@ def run(args: argparse.Namespace) -> int:
         bindings=args.gin_bindings,
         search_paths=args.gin_search_paths,
     ) as configured:
-
-        def save_config(directory: pathlib.Path) -> None:
-            configuration.save(directory)
-
-        path = configured(on_start=save_config)
+        path = configured(on_start=configuration.save)
     print(path)
     return 0
