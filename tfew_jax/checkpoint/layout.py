@@ -4,6 +4,7 @@ Paths are T5X's names joined by '/', one layer a tensor ("unstacked"), as on dis
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +39,7 @@ def shapes_of(params: Params) -> dict[str, tuple[int, ...]]:
 
 def model_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
     """Path and shape of every parameter of the plain model."""
-    return _abstract_shapes(config, None)
+    return dict(_abstract_shapes(config, None))
 
 
 def adapter_shapes(config: T5Config, method: PeftMethod) -> dict[str, tuple[int, ...]]:
@@ -52,6 +53,7 @@ def adapter_shapes(config: T5Config, method: PeftMethod) -> dict[str, tuple[int,
     return {path: shapes[path] for path in sorted(method.trainable_paths(tree))}
 
 
+@functools.cache  # a run asks many times, and tracing a model takes a while
 def _abstract_shapes(
     config: T5Config, method: PeftMethod | None
 ) -> dict[str, tuple[int, ...]]:
