@@ -171,6 +171,31 @@ def test_eval_scores_as_the_run_did(finished, folder, base_directory, capsys):
     assert f"accuracy {metrics['accuracy']:.4f}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command, rows", [("eval", "test.csv"), ("infer", "new.csv")])
+def test_the_directory_of_a_run_is_not_written_over(
+    finished, folder, base_directory, capsys, command, rows
+):
+    before = {path: path.read_bytes() for path in finished.glob("*.*")}
+    line = error_of(
+        capsys,
+        *(command, *scoring_flags(finished, base_directory, folder / rows)),
+        f"--gin_file=runs/{command}.gin",
+        f"--gin.{command.upper()}_OUTPUT_DIR='{finished}'",
+    )
+    assert f"{finished} holds a run" in line
+    assert {path: path.read_bytes() for path in finished.glob("*.*")} == before
+
+
+def test_an_output_directory_may_begin_with_the_home_directory(
+    finished, folder, base_directory, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = scoring_flags(finished, base_directory, folder / "test.csv")
+    files = ("--gin_file=runs/eval.gin", "--gin.EVAL_OUTPUT_DIR='~/scored'")
+    assert run("eval", *flags, *files) == 0
+    assert (tmp_path / "scored" / "metrics.json").exists()
+
+
 def test_the_frozen_model_alone_scores_an_embedded_task(base_directory, tmp_path):
     status = run(
         *("eval", "--gin_file=models/embedded.gin", "--gin_file=runs/eval.gin"),

@@ -99,6 +99,15 @@ def test_files_of_ours_without_settings_are_not_written_over(tmp_path):
     assert (tmp_path / "predictions.csv").read_text() == "of another program"
 
 
+def test_overwrite_spares_what_bears_our_names_but_lacks_settings(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds adapter but no settings"):
+        with directory.open_directory(tmp_path, settings={}, overwrite=True):
+            pass
+    assert (tmp_path / "adapter" / "thesis.txt").read_text() == "mine"
+
+
 def _hold(path, ready, done):
     with directory.open_directory(path, settings={}):
         ready.set()

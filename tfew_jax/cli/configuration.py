@@ -22,6 +22,7 @@ from gin import config as gin_config
 
 import tfew_jax
 from tfew_jax.cli import packaged
+from tfew_jax.experiment import directory as files
 
 _MACRO = "gin.macro"
 
@@ -78,7 +79,7 @@ def save(directory: pathlib.Path, *, text: str = "") -> None:
         ("config.gin", text or header + gin.config_str()),
         ("operative_config.gin", header + gin.operative_config_str()),
     ):
-        (directory / name).write_text(content, encoding="utf-8")
+        files.write_text(directory / name, content)
 
 
 def _configurable(entry: Callable[..., Any]) -> Callable[..., Any]:

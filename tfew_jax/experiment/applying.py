@@ -63,7 +63,7 @@ def score_rows(
     """Scores labelled rows; writes predictions.csv and metrics.json.
 
     Args:
-        output_dir: Where the files go.
+        output_dir: Where the files go; not the directory of a run.
         base: The model.
         task: A task with test rows, the name of an embedded one, or a file of
             labelled rows, which the adapter's template renders.
@@ -77,7 +77,7 @@ def score_rows(
     Raises:
         ValueError: If adapter, model and rows do not fit together.
     """
-    predictions, split = _predict(
+    path, predictions, split = _predict(
         base,
         task,
         adapter,
@@ -92,7 +92,7 @@ def score_rows(
     best = np.array([p.label for p in predictions])
     numbers = summary.scores(best, labels, num_choices=split.tokens.num_choices)
     numbers = {**numbers, "num_rows": len(labels), "versions": results.versions()}
-    directory.write_json(pathlib.Path(output_dir) / "metrics.json", numbers)
+    directory.write_json(path / "metrics.json", numbers)
     return numbers
 
 
@@ -117,7 +117,7 @@ def predict_rows(
     Raises:
         ValueError: If adapter, model and rows do not fit together.
     """
-    _predict(
+    path, _, _ = _predict(
         base,
         task,
         adapter,
@@ -128,7 +128,7 @@ def predict_rows(
         output_dir=output_dir,
         on_start=on_start,
     )
-    return pathlib.Path(output_dir).absolute() / "predictions.csv"
+    return path / "predictions.csv"
 
 
 def _predict(
@@ -142,7 +142,7 @@ def _predict(
     with_labels: bool,
     output_dir: PathLike,
     on_start: OnStart | None,
-) -> tuple[list[prepared.Prediction], prepared.Split]:
+) -> tuple[pathlib.Path, list[prepared.Prediction], prepared.Split]:
     if adapter is not None:
         adapter = load_adapter(adapter, base)
     spec, rows = _rows(task, adapter)
@@ -153,6 +153,11 @@ def _predict(
         rows, spec, base.tokenizer, lengths=lengths, with_labels=with_labels
     )
     path = directory.make(output_dir)
+    if (path / directory.SETTINGS).exists():
+        raise ValueError(
+            f"{path} holds a run, whose predictions.csv and config.gin would be "
+            f"replaced; name another directory, such as {path / 'eval'}"
+        )
     if on_start is not None:
         on_start(path)
     predictions = scoring.score_split(
@@ -163,7 +168,7 @@ def _predict(
         normalization=normalization or "mean",
     )
     directory.write_predictions(path / "predictions.csv", predictions)
-    return predictions, split
+    return path, predictions, split
 
 
 def _rows(

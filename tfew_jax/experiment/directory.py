@@ -28,9 +28,11 @@ RECORDS = "results.jsonl"
 FINISHED = "FINISHED"
 LOCK = ".lock"
 # What --overwrite removes; other files in the directory are none of our business.
+# The settings go last: they are what says that the others are ours.
 OWN_FILES = (
-    *(FINISHED, SETTINGS, RECORDS, "summary.json", "predictions.csv", "log.txt"),
+    *(FINISHED, RECORDS, "summary.json", "predictions.csv", "log.txt"),
     *("config.gin", "operative_config.gin", "adapter", "runs", "tensorboard"),
+    SETTINGS,
 )
 
 
@@ -179,7 +181,8 @@ def open_directory(
         path: The directory; made if it is not there.
         settings: What determines the result, as JSON values. They are saved by the
             first run, and compared with by later ones, which continue it.
-        overwrite: Remove what an earlier run left instead of continuing it.
+        overwrite: Remove what an earlier run left instead of continuing it. Files
+            that bear our names in a directory without settings are not touched.
 
     Yields:
         The absolute path of the directory.
@@ -202,7 +205,7 @@ def open_directory(
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        if overwrite:
+        if overwrite and (directory / SETTINGS).exists():
             _remove_own_files(directory)
         _check_settings(directory, json.loads(json.dumps(dict(settings))))
         yield directory
@@ -223,8 +226,8 @@ def _check_settings(directory: pathlib.Path, settings: Mapping[str, Any]) -> Non
     if not path.exists():
         if found := [name for name in OWN_FILES if (directory / name).exists()]:
             raise ValueError(
-                f"{directory} holds {', '.join(found)} but no {SETTINGS}; "
-                "name another directory, or replace it with --overwrite"
+                f"{directory} holds {', '.join(found)} but no {SETTINGS}, so that they "
+                "may be of something else; name another directory, or remove them"
             )
         write_json(path, settings)
         return
