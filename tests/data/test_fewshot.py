@@ -154,6 +154,23 @@ def test_a_seed_that_numpy_does_not_take_is_an_error(seed):
         fewshot.draw_shots([0, 1], 2, seed)
 
 
+def test_a_seed_that_is_no_whole_number_is_an_error():
+    with pytest.raises(ValueError, match=r"seed 0\.5 is not a whole number"):
+        fewshot.check_seed(0.5)
+
+
+@pytest.mark.parametrize("template", ["Review: {text}", "{{answer_choices}} ||| bad"])
+def test_a_template_that_reads_no_column_is_an_error(template):
+    with pytest.raises(ValueError, match=r"reads no column.* written \{\{column\}\}"):
+        spec(template)
+
+
+def test_choices_of_each_row_may_stand_under_the_same_input():
+    task = spec("Which is likelier?", "{{choice1}} ||| {{choice2}}")
+    [[row]] = fewshot.render_rows([{"choice1": "a", "choice2": "b", "label": 1}], task)
+    assert row.choices == ("a", "b")
+
+
 @hypothesis.given(
     labels=st.lists(st.integers(0, 2), min_size=10, max_size=40),
     num_folds=st.integers(2, 5),

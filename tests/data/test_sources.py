@@ -65,6 +65,32 @@ def test_byte_order_mark_line_ends_and_blank_lines_do_not_matter(
     assert rows == [{"text": "é 1", "label": "0"}, {"text": "b", "label": "1"}]
 
 
+def test_a_cell_may_be_as_long_as_a_book(tmp_path):
+    limit, text = csv.field_size_limit(), "word " * 40_000
+    rows = sources.load_rows(write(tmp_path, "rows.csv", f"text,label\n{text},1\n"))
+    assert rows == [{"text": text, "label": "1"}]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("rows.csv", 'text;label\n"good; very";1\nbad, so bad;0\n'),
+        ("rows.csv", "text\tlabel\ngood\t1\n"),
+        ("rows.tsv", "text,label\ngood,1\n"),
+    ],
+)
+def test_another_separator_is_named(tmp_path, name, text):
+    message = message_of(write(tmp_path, name, text))
+    assert f"{text[4]!r} seems to separate the columns" in message
+
+
+def test_a_path_may_begin_with_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "rows.csv", "text\na\n")
+    assert sources.load_rows("~/rows.csv") == [{"text": "a"}]
+
+
 def test_a_row_remembers_its_file_and_first_line(tmp_path):
     path = write(tmp_path, "rows.csv", 'text,label\n"two\nlines",1\n\nb,0\n')
     rows = sources.load_rows(path)

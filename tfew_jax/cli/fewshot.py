@@ -18,6 +18,7 @@ Example:
 """
 
 import argparse
+import math
 import pathlib
 
 
@@ -137,6 +138,9 @@ def _check(args: argparse.Namespace) -> None:
         for name in ("--train", "--template", "--choices"):
             if not files[name]:
                 raise ValueError(f"{name} is missing; see tfew fewshot --help")
+    rate = args.learning_rate
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"--learning-rate must be a positive number, got {rate}")
     from tfew_jax.cli import packaged
 
     for flag, kind in (("method", "methods"), ("task", "tasks")):

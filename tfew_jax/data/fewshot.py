@@ -44,7 +44,12 @@ class TaskSpec:
             raise ValueError(f"{self.name}: there are no templates; give at least one")
         object.__setattr__(self, "templates", texts)
         object.__setattr__(self, "choices", _per_template(self.choices, len(texts)))
-        _ = self.compiled  # mistakes show now
+        for template in self.compiled:  # mistakes show now
+            if not template.reads_row:
+                raise ValueError(
+                    f"{template.name}: reads no column, so that all rows would be the "
+                    "same text; a column is written {{column}}"
+                )
 
     @functools.cached_property
     def compiled(self) -> tuple[Template, ...]:
@@ -232,12 +237,14 @@ def check_classes(labels: Sequence[int] | Int[np.ndarray, " rows"], what: str) -
         )
 
 
-def check_seed(seed: int) -> int:
+def check_seed(seed: int | float) -> int:
     """The seed, if numpy takes it.
 
     Raises:
-        ValueError: It is negative or has more than 32 bits.
+        ValueError: It is no whole number, negative, or has more than 32 bits.
     """
+    if not isinstance(seed, int | np.integer):
+        raise ValueError(f"seed {seed} is not a whole number; take one such as 0")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed {seed} is not between 0 and 2**32 - 1; take another")
-    return seed
+    return int(seed)

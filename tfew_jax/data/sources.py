@@ -49,7 +49,7 @@ def load_rows(path: str | os.PathLike[str]) -> list[Row]:
         SourceError: The file is missing, empty, not UTF-8 or malformed; the message
             names the line.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     kind = path.suffix.lower()
     if kind not in _KINDS:
         raise SourceError(
@@ -110,6 +110,7 @@ def _decode(data: bytes, path: pathlib.Path) -> str:
 def _csv_lines(text: str, path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
     """(number of the first line, cells) of each row of a CSV file."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     line = 1
     try:
         for cells in reader:
@@ -120,6 +121,8 @@ def _csv_lines(text: str, path: pathlib.Path) -> Iterator[tuple[int, list[str]]]
             f"{path}, line {line}: not a CSV row ({error}); a cell with commas, quotes "
             'or line ends stands in "quotes", and a quote inside it is doubled'
         ) from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _tsv_lines(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -143,6 +146,7 @@ def _table_rows(
     header_line, header = next(kept)
     names = [name.strip() for name in header]
     _check_header(names, f"{path}, line {header_line}")
+    _check_separator(names, path)
     for number, cells in kept:
         if len(cells) != len(names):
             raise SourceError(
@@ -170,6 +174,17 @@ def _check_header(names: list[str], place: str) -> None:
             raise SourceError(
                 f"{place}: column {name!r} stands twice in the header; rename one"
             )
+
+
+def _check_separator(names: list[str], path: pathlib.Path) -> None:
+    """Raises where a single name looks like several between other separators."""
+    others = {".csv": ";\t", ".tsv": ",;"}[path.suffix.lower()]
+    if len(names) == 1 and (found := [mark for mark in others if mark in names[0]]):
+        raise SourceError(
+            f"{path}: the only column is {names[0]!r}, so that {found[0]!r} seems to "
+            "separate the columns; save the table with commas as .csv or with tabs "
+            "as .tsv"
+        )
 
 
 def _json_rows(text: str, path: pathlib.Path) -> Iterator[Row]:

@@ -76,6 +76,12 @@ class Template:
             )
         _ = self._patterns, self._choices  # parsed now: mistakes show at once
 
+    @property
+    def reads_row(self) -> bool:
+        """Whether the input or the choices depend on a row at all."""
+        names = self._patterns.inputs.names | self._choices.names
+        return bool(names - {"answer_choices"})
+
     def render(self, row: Mapping[str, Any], *, with_label: bool = True) -> Rendered:
         """Renders one row.
 
