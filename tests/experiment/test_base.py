@@ -31,6 +31,14 @@ def test_the_fingerprint_tells_models_apart(base, base_directory):
     assert experiment.make_base(model).fingerprint != base.fingerprint
 
 
+def test_the_fingerprint_tells_vocabularies_apart(base, base_directory, tmp_path):
+    other = tmp_path / "other.model"
+    unknown_field = b"\xa2\x06\x01x"  # number 100, which SentencePiece skips
+    other.write_bytes(base.tokenizer.model_file.read_bytes() + unknown_field)
+    again = experiment.load_base(base_directory, vocabulary=other)
+    assert again.fingerprint != base.fingerprint
+
+
 def test_a_model_without_vocabulary_needs_one(base_directory, tmp_path):
     copy = shutil.copytree(base_directory, tmp_path / "model")
     vocabulary = (copy / "sentencepiece.model").rename(tmp_path / "words.model")

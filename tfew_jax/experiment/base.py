@@ -48,8 +48,8 @@ class Base:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Tells models apart: a hash of sizes, names, shapes and some values."""
-        digest = hashlib.sha256()
+        """Tells models apart: sizes, names, shapes, some values and vocabulary."""
+        digest = hashlib.sha256(self.tokenizer.model_file.read_bytes())
         sizes = {**self.config.to_dict(), "dropout_rate": None}
         digest.update(json.dumps(sizes, sort_keys=True).encode())
         for path, leaf in sorted(traverse_util.flatten_dict(dict(self.params)).items()):
