@@ -21,7 +21,7 @@ prepare_venv() {
   if [ ! -x .venv/bin/python ]; then
     python=$(find_python) || return 1
     echo "making .venv with $("$python" --version)"
-    "$python" -m venv .venv || return 1
+    "$python" -m venv .venv || { rm -rf .venv; return 1; }  # no half of one stays
   fi
   stamp=.venv/installed
   hash=$(.venv/bin/python -c \
