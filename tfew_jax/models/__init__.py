@@ -10,6 +10,7 @@ from tfew_jax.models.apply import (
     token_log_probs,
 )
 from tfew_jax.models.config import SIZES, T5Config
+from tfew_jax.models.decoding import beam_decode, greedy_decode
 from tfew_jax.models.stacking import stack_layers, unstack_layers
 from tfew_jax.models.t5 import T5
 
@@ -18,8 +19,10 @@ __all__ = [
     "T5",
     "T5Config",
     "abstract_params",
+    "beam_decode",
     "boxed_abstract_params",
     "forward",
+    "greedy_decode",
     "init",
     "shift_right",
     "stack_layers",

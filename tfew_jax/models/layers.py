@@ -4,6 +4,7 @@ Parameter names and shapes are those of T5X checkpoints: attention kernels are f
 `[embed, joined_kv]`. T5's attention has no 1 / sqrt(kv); its initialisers hold it.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from tfew_jax import peft, sharding
+from tfew_jax.models.cache import KeysValues
 from tfew_jax.models.config import T5Config
 from tfew_jax.models.dropout import DropoutSite, dropout
 
@@ -147,7 +149,10 @@ class RelativePositionBias(nn.Module):
     bidirectional: bool
 
     @nn.compact
-    def __call__(self, length: int) -> Float[Array, "heads {length} {length}"]:
+    def __call__(
+        self, length: int, position: Int[Array, ""] | None = None
+    ) -> Float[Array, "heads query_length {length}"]:
+        """The bias of all queries, or of the one at `position` alone."""
         axes = ("heads", "relpos_buckets")
         init = sharding.boxed(nn.initializers.normal(1.0), axes)
         shape = (self.config.num_heads, self.config.relpos_buckets)
@@ -159,11 +164,13 @@ class RelativePositionBias(nn.Module):
             num_buckets=self.config.relpos_buckets,
             max_distance=self.config.relpos_max_distance,
         )
+        if position is not None:
+            buckets = jax.lax.dynamic_slice_in_dim(jnp.asarray(buckets), position, 1)
         return table.astype(self.config.dtype)[:, buckets]
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` over `memory`.
+    """Multi-head attention of `x` over `memory`, or over keys and values kept of it.
 
     Attributes:
         config: Shape of the model.
@@ -179,26 +186,36 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch *rest query_length embed"],
-        memory: Float[Array, "batch *rest_of_memory key_length embed"],
+        memory: Float[Array, "batch *rest_of_memory memory_length embed"] | None,
         mask: Bool[Array, "batch *any #query_length key_length"],
         bias: Float[Array, "heads query_length key_length"] | None,
         *,
         adapter_index: Int[Array, "batch"] | None,
         keys: Key[Array, "batch"] | None,
-    ) -> Float[Array, "batch *rest query_length embed"]:
+        kept: KeysValues | None = None,
+        position: Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "batch *rest query_length embed"], KeysValues]:
+        """Attends, and returns the keys and values that it read as well.
+
+        Args:
+            x: What queries are made of.
+            memory: What keys and values are made of; None where all are kept.
+            mask: True where a query may look.
+            bias: Added to the logits.
+            adapter_index: Adapter of each row; needed with a bank.
+            keys: Key of each row in training; None switches dropout off.
+            kept: Keys and values of earlier steps, with room for those of `memory`.
+            position: Where those of `memory` go among the kept ones.
+        """
         config = self.config
         query_std = (config.emb_dim * config.head_dim) ** -0.5
-        query = self._project("query", query_std)(x, adapter_index)
-        key = self._project("key", config.emb_dim**-0.5)(memory, adapter_index)
-        key = peft.rescale(self.method, peft.Site.KEY, key, adapter_index)
-        value = self._project("value", config.emb_dim**-0.5)(memory, adapter_index)
-        value = peft.rescale(self.method, peft.Site.VALUE, value, adapter_index)
-
-        heads = (config.num_heads, config.head_dim)
-        query, key, value = (
-            _constrain_inner(a, "joined_kv").reshape(*a.shape[:-1], *heads)
-            for a in (query, key, value)
-        )
+        query = self._split(self._project("query", query_std)(x, adapter_index))
+        if memory is None:
+            assert kept is not None
+        else:
+            made = self._keys_values(memory, adapter_index)
+            kept = made if kept is None else _insert(made, kept, position)
+        key, value = kept
         logits = jnp.einsum("...qhd,...khd->...hqk", query, key)
         logits = logits.astype(jnp.float32)
         if bias is not None:
@@ -222,11 +239,39 @@ class Attention(nn.Module):
             self.method,
             name="out",
         )
-        return out(mixed, adapter_index)
+        return out(mixed, adapter_index), kept
+
+    def _keys_values(
+        self,
+        memory: Float[Array, "batch *rest_of_memory memory_length embed"],
+        adapter_index: Int[Array, "batch"] | None,
+    ) -> KeysValues:
+        stddev = self.config.emb_dim**-0.5
+        key = self._project("key", stddev)(memory, adapter_index)
+        key = peft.rescale(self.method, peft.Site.KEY, key, adapter_index)
+        value = self._project("value", stddev)(memory, adapter_index)
+        value = peft.rescale(self.method, peft.Site.VALUE, value, adapter_index)
+        return KeysValues(self._split(key), self._split(value))
+
+    def _split(
+        self, x: Float[Array, "batch *rest joined_kv"]
+    ) -> Float[Array, "batch *rest heads kv"]:
+        heads = (self.config.num_heads, self.config.head_dim)
+        return _constrain_inner(x, "joined_kv").reshape(*x.shape[:-1], *heads)
 
     def _project(self, name: str, stddev: float) -> Dense:
         size, axes = self.config.joined_kv, ("embed", "joined_kv")
         return Dense(size, axes, stddev, self.config, self.method, name=name)
+
+
+def _insert(
+    made: KeysValues, kept: KeysValues, position: Int[Array, ""] | None
+) -> KeysValues:
+    assert position is not None
+    insert = functools.partial(
+        jax.lax.dynamic_update_slice_in_dim, start_index=position, axis=-3
+    )
+    return KeysValues(*(insert(x, new) for x, new in zip(kept, made, strict=True)))
 
 
 class Mlp(nn.Module):

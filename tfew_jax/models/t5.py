@@ -10,118 +10,18 @@ import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from tfew_jax import peft, sharding
 from tfew_jax.models import layers
+from tfew_jax.models.blocks import DecoderLayer, EncoderLayer
+from tfew_jax.models.cache import DecoderCache
 from tfew_jax.models.config import T5Config
 from tfew_jax.models.dropout import DropoutSite, dropout, fold_rows, layer_keys
 
 _ENCODER, _DECODER = 0, 1  # folded into a row's key
-
-
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward block, each normed first and added."""
-
-    config: T5Config
-    method: peft.PeftMethod | None
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch length embed"],
-        mask: Bool[Array, "batch 1 #length length"],
-        bias: Float[Array, "heads length length"] | None,
-        adapter_index: Int[Array, "batch"] | None,
-        keys: Key[Array, "batch"] | None,
-    ) -> tuple[Float[Array, "batch length embed"], None]:
-        if bias is None:
-            bias = layers.RelativePositionBias(
-                self.config, bidirectional=True, name="relpos_bias"
-            )(x.shape[-2])
-        normed = layers.RMSNorm(self.config, name="pre_attention_layer_norm")(x)
-        attention = layers.Attention(
-            self.config, self.method, DropoutSite.ATTENTION_WEIGHTS, name="attention"
-        )
-        y = attention(
-            normed, normed, mask, bias, adapter_index=adapter_index, keys=keys
-        )
-        x = _add(self, x, y, adapter_index, keys, DropoutSite.ATTENTION_OUTPUT)
-        return _add_mlp(self, x, adapter_index, keys), None
-
-
-class DecoderLayer(nn.Module):
-    """Causal self-attention, attention over the encoded input, feed-forward."""
-
-    config: T5Config
-    method: peft.PeftMethod | None
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch choices target_length embed"],
-        mask: Bool[Array, "batch #choices 1 target_length target_length"],
-        bias: Float[Array, "heads target_length target_length"] | None,
-        encoded: Float[Array, "batch length embed"],
-        encoded_mask: Bool[Array, "batch 1 #folded length"],
-        adapter_index: Int[Array, "batch"] | None,
-        keys: Key[Array, "batch"] | None,
-    ) -> tuple[Float[Array, "batch choices target_length embed"], None]:
-        if bias is None:
-            bias = layers.RelativePositionBias(
-                self.config, bidirectional=False, name="relpos_bias"
-            )(x.shape[-2])
-        normed = layers.RMSNorm(self.config, name="pre_self_attention_layer_norm")(x)
-        self_attention = layers.Attention(
-            self.config,
-            self.method,
-            DropoutSite.ATTENTION_WEIGHTS,
-            name="self_attention",
-        )
-        y = self_attention(
-            normed, normed, mask, bias, adapter_index=adapter_index, keys=keys
-        )
-        x = _add(self, x, y, adapter_index, keys, DropoutSite.ATTENTION_OUTPUT)
-
-        normed = layers.RMSNorm(self.config, name="pre_cross_attention_layer_norm")(x)
-        folded = normed.reshape(x.shape[0], -1, x.shape[-1])
-        cross_attention = layers.Attention(
-            self.config,
-            self.method,
-            DropoutSite.CROSS_ATTENTION_WEIGHTS,
-            name="encoder_decoder_attention",
-        )
-        y = cross_attention(
-            folded, encoded, encoded_mask, None, adapter_index=adapter_index, keys=keys
-        )
-        y = y.reshape(x.shape)
-        x = _add(self, x, y, adapter_index, keys, DropoutSite.CROSS_ATTENTION_OUTPUT)
-        return _add_mlp(self, x, adapter_index, keys), None
-
-
-def _add(
-    layer: EncoderLayer | DecoderLayer,
-    x: Float[Array, "batch *rest embed"],
-    y: Float[Array, "batch *rest embed"],
-    adapter_index: Int[Array, "batch"] | None,
-    keys: Key[Array, "batch"] | None,
-    site: DropoutSite,
-) -> Float[Array, "batch *rest embed"]:
-    rate = layer.config.dropout_rate
-    return layers.constrain_residual(x + dropout(y, keys, rate=rate, site=site))
-
-
-def _add_mlp(
-    layer: EncoderLayer | DecoderLayer,
-    x: Float[Array, "batch *rest embed"],
-    adapter_index: Int[Array, "batch"] | None,
-    keys: Key[Array, "batch"] | None,
-) -> Float[Array, "batch *rest embed"]:
-    normed = layers.RMSNorm(layer.config, name="pre_mlp_layer_norm")(x)
-    mlp = layers.Mlp(layer.config, layer.method, name="mlp")
-    y = mlp(normed, adapter_index=adapter_index, keys=keys)
-    return _add(layer, x, y, adapter_index, keys, DropoutSite.MLP_OUTPUT)
 
 
 class Stack(nn.Module):
@@ -149,11 +49,13 @@ class Stack(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch *rest length embed"],
-        mask: Bool[Array, "batch *any length"],
-        *memory: Array,
+        mask: Bool[Array, "batch *any key_length"],
+        *memory: Array | None,
         adapter_index: Int[Array, "batch"] | None,
         keys: Key[Array, "batch"] | None,
-    ) -> Float[Array, "batch *rest length features"]:
+        position: Int[Array, ""] | None = None,
+        cache: DecoderCache | None = None,
+    ) -> tuple[Float[Array, "batch *rest length features"], DecoderCache | None]:
         config = self.config
         keys = fold_rows(keys, self.half)
         end_keys = fold_rows(keys, self.num_layers)  # layers take 0 ... num_layers - 1
@@ -164,16 +66,21 @@ class Stack(nn.Module):
         if not config.relpos_per_layer:
             bias = layers.RelativePositionBias(
                 config, bidirectional=self.half == _ENCODER, name="relpos_bias"
-            )(x.shape[-2])
+            )(mask.shape[-1], position)
         shared = (mask, bias, *memory, adapter_index)
-        x = self._run_layers(x, shared, layer_keys(keys, self.num_layers))
+        each = (layer_keys(keys, self.num_layers),)
+        if self.half == _DECODER:
+            shared, each = (*shared, position), (*each, cache)
+        x, cache = self._run_layers(x, shared, each)
         x = layers.RMSNorm(config, name=self.norm_name)(x)
         x = dropout(x, end_keys, rate=rate, site=DropoutSite.FINAL_NORM)
-        return layers.Logits(config, name="logits_dense")(x) if self.has_logits else x
+        x = layers.Logits(config, name="logits_dense")(x) if self.has_logits else x
+        return x, cache
 
     def _run_layers(
-        self, x: Array, shared: tuple[Any, ...], keys: Key[Array, "layers batch"] | None
-    ) -> Array:
+        self, x: Array, shared: tuple[Any, ...], each: tuple[Any, ...]
+    ) -> tuple[Array, DecoderCache | None]:
+        """Runs the layers on what they share and on what each has on axis 0."""
         layer: Any = self.layer
         if self.config.remat:
             layer = nn.remat(layer, prevent_cse=not self.config.scan_layers)
@@ -184,17 +91,18 @@ class Stack(nn.Module):
                 split_rngs={"params": True},
                 in_axes=(  # pyright: ignore[reportArgumentType] -- typed as one int
                     *(nn.broadcast for _ in shared),
-                    nn.broadcast if keys is None else 0,
+                    *(nn.broadcast if own is None else 0 for own in each),
                 ),
                 length=self.num_layers,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )
-            stack = scanned(self.config, self.method, name="layers")
-            return stack(x, *shared, keys)[0]
+            return scanned(self.config, self.method, name="layers")(x, *shared, *each)
+        caches = []
         for i in range(self.num_layers):
             one = layer(self.config, self.method, name=f"layers_{i}")
-            x, _ = one(x, *shared, None if keys is None else keys[i])
-        return x
+            x, cache = one(x, *shared, *jax.tree.map(lambda a, i=i: a[i], each))
+            caches.append(cache)
+        return x, jax.tree.map(lambda *parts: jnp.stack(parts), *caches)
 
 
 class EncoderInput(nn.Module):
@@ -267,7 +175,7 @@ class T5(nn.Module):
         attention_mask = mask[:, None, None, :]
         if segment_ids is not None:
             attention_mask = attention_mask & _same(segment_ids, segment_ids)[:, None]
-        encoded = self.encoder(
+        encoded, _ = self.encoder(
             x, attention_mask, adapter_index=adapter_index, keys=dropout_keys
         )
         return encoded, mask
@@ -284,7 +192,6 @@ class T5(nn.Module):
         dropout_keys: Key[Array, "batch"] | None = None,
     ) -> Float[Array, "batch choices target_length vocab"]:
         """Float32 logits of the token that follows each decoder input token."""
-        config = self.config
         target_length = decoder_input_tokens.shape[-1]
         causal = jnp.tril(jnp.ones((target_length, target_length), bool))
         mask = causal[None, None, None]
@@ -296,7 +203,7 @@ class T5(nn.Module):
             cross_mask = cross_mask & _same(folded, encoder_segment_ids)[:, None]
         mask = jnp.broadcast_to(mask, (encoded.shape[0], *mask.shape[1:]))
         x = self.token_embedder(decoder_input_tokens)
-        x = self.decoder(
+        x, _ = self.decoder(
             x,
             mask,
             encoded,
@@ -304,16 +211,52 @@ class T5(nn.Module):
             adapter_index=adapter_index,
             keys=dropout_keys,
         )
+        return self._logits(x)
+
+    def decode_step(
+        self,
+        tokens: Int[Array, "batch choices"],
+        position: Int[Array, ""],
+        cache: DecoderCache,
+        encoded_mask: Bool[Array, "batch length"],
+        *,
+        encoded: Float[Array, "batch length embed"] | None = None,
+        adapter_index: Int[Array, "batch"] | None = None,
+    ) -> tuple[Float[Array, "batch choices vocab"], DecoderCache]:
+        """Float32 logits of the token after `position`, and the cache for the next.
+
+        Args:
+            tokens: The decoder input tokens at `position`.
+            position: Counted from 0, the start token.
+            cache: From `make_cache`, or from the step before.
+            encoded_mask: As `encode` returns it.
+            encoded: As `encode` returns it; needed in the first step only, from which
+                its keys and values are kept.
+            adapter_index: Adapter of each row; needed with a bank.
+        """
+        mask = jnp.arange(cache.max_length) <= position
+        mask = jnp.broadcast_to(mask, (len(tokens), 1, 1, 1, cache.max_length))
+        x, kept = self.decoder(
+            self.token_embedder(tokens[..., None]),
+            mask,
+            encoded,
+            encoded_mask[:, None, None, :],
+            adapter_index=adapter_index,
+            keys=None,
+            position=position,
+            cache=cache,
+        )
+        return self._logits(x)[..., 0, :], kept
+
+    def _logits(
+        self, x: Float[Array, "batch choices target_length features"]
+    ) -> Float[Array, "batch choices target_length vocab"]:
+        config = self.config
         logits = self.token_embedder.attend(x) if config.logits_via_embedding else x
         if config.scale_decoder_outputs:
             logits = logits * config.emb_dim**-0.5
-        return sharding.constrain(
-            logits,
-            "batch",
-            "activation_choices",
-            "activation_length",
-            "activation_vocab",
-        )
+        middle = ("activation_choices", "activation_length")
+        return sharding.constrain(logits, "batch", *middle, "activation_vocab")
 
     def __call__(
         self,
