@@ -71,6 +71,26 @@ def test_scores_agree_with_t5x(reference):
     )
 
 
+def test_greedy_and_beam_outputs_are_those_of_t5x(reference):
+    folder, arrays = reference
+    model = interop.load_model(folder / "checkpoint_200")
+    batch = {"encoder_input_tokens": arrays["encoder_input_tokens"]}
+    for decode, name in (
+        (models.greedy_decode, "greedy"),
+        (models.beam_decode, "beam4"),
+    ):
+        run = jax.jit(decode, static_argnums=0, static_argnames="max_length")
+        tokens, scores = run(
+            models.T5(model.config),
+            models.stack_layers(model.params),
+            batch,
+            max_length=24,
+        )
+        np.testing.assert_array_equal(tokens, arrays[f"{name}_decodes"])
+        if name == "beam4":
+            np.testing.assert_allclose(scores, arrays["beam4_scores"], rtol=1e-5)
+
+
 def test_packed_logits_agree_with_t5x(reference, parity):
     folder, arrays = reference
     model = interop.load_model(folder / "checkpoint_200")

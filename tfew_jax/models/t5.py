@@ -246,6 +246,7 @@ class T5(nn.Module):
             position=position,
             cache=cache,
         )
+        assert kept is not None
         return self._logits(x)[..., 0, :], kept
 
     def _logits(
