@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -122,3 +123,49 @@ def test_other_parameters_and_an_equal_model_do_not_compile_again(params):
     equal = models.T5(dataclasses.replace(CONFIG), None)
     evaluate.score_choices(equal, other, [batch_of([1, 2]), batch_of([0], padding=1)])
     assert evaluate._scores._cache_size() == compiled
+
+
+def generate(params, batches, **settings):
+    return evaluate.generate_tokens(MODEL, params, batches, max_length=4, **settings)
+
+
+def test_generated_rows_come_back_in_the_order_of_their_ids(params):
+    whole = generate(params, [batch_of([0, 1, 2])])
+    parts = generate(
+        params, [batch_of([2, 0], padding=1), batch_of([1], padding=2, target_length=5)]
+    )
+    assert parts[2].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(parts[0], whole[0])
+    np.testing.assert_allclose(parts[1], whole[1], rtol=1e-5)
+    decode = jax.jit(functools.partial(models.greedy_decode, MODEL, max_length=4))
+    tokens, scores = decode(params, {"encoder_input_tokens": INPUTS})
+    np.testing.assert_array_equal(whole[0], tokens)
+    np.testing.assert_allclose(whole[1], scores, rtol=1e-5)
+
+
+def test_choices_do_not_compile_generation_again(params):
+    generate(params, [batch_of([0, 1, 2])])
+    compiled = evaluate._outputs._cache_size()
+    other = jax.tree.map(lambda leaf: leaf * 2, params)
+    generate(other, [batch_of([0, 1, 2], target_length=7)])
+    assert evaluate._outputs._cache_size() == compiled
+
+
+def test_of_beams_the_best_one_is_returned(params):
+    tokens, scores, _ = generate(params, [batch_of([0, 1, 2])], num_beams=2, alpha=1.0)
+    settings = {"max_length": 4, "num_beams": 2, "alpha": 1.0}
+    decode = jax.jit(functools.partial(models.beam_decode, MODEL, **settings))
+    beams, beam_scores = decode(params, {"encoder_input_tokens": INPUTS})
+    np.testing.assert_array_equal(tokens, beams[:, -1])
+    np.testing.assert_allclose(scores, beam_scores.max(axis=1), rtol=1e-5)
+
+
+def test_what_cannot_be_generated_is_refused(params):
+    with pytest.raises(ValueError, match="no rows"):
+        generate(params, [])
+    packed = batch_of([0, 1, 2]) | {"encoder_segment_ids": np.ones_like(INPUTS)}
+    with pytest.raises(ValueError, match="packed examples cannot be decoded"):
+        generate(params, [packed])
+    diverged = jax.tree.map(lambda leaf: leaf * np.nan, params)
+    with pytest.raises(ValueError, match="row 0 hold NaN"):
+        generate(diverged, [batch_of([0, 1, 2])])

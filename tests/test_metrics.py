@@ -46,6 +46,62 @@ def test_quartiles_of_five_seeds_are_the_second_and_the_fourth_value():
     assert summary == pytest.approx({"median": 0.3, "q1": 0.2, "q3": 0.4, "n": 5})
 
 
+SOURCE = "Review: the  dull film, again. Is it bad?"
+
+
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [
+        ("not good", "legal"),
+        (" not\tgood ", "legal"),
+        ("Not good", "other"),
+        ("", "empty"),
+        (" ", "empty"),
+        ("<extra_id_0> not good", "sentinel"),
+        ("<extra_id_0>", "sentinel"),
+        ("<extra_id_>", "other"),
+        ("the dull film", "copied"),
+        ("the dull film, ag", "copied"),  # cut in the middle of a word
+        ("bad", "copied"),
+        ("ba", "other"),
+        ("ull film", "other"),
+        ("Review: the  dull film, again. Is it bad?", "copied"),
+        ("film the dull", "other"),
+        ("good (", "other"),
+    ],
+)
+def test_an_output_is_legal_or_of_one_illegal_kind(output, kind):
+    legal = ["good", "not good"]
+    assert metrics.output_kind(output, source=SOURCE, legal=legal) == kind
+
+
+def test_shares_of_illegal_outputs_are_of_all_rows_and_sum_up():
+    shares = metrics.illegal_outputs(
+        ["yes", "", "a b", "no", "<extra_id_3>", "a", "yes", "yes"],
+        inputs=["a b c"] * 8,
+        legal=[["yes", "no"]] * 7 + [["no"]],
+    )
+    assert shares == {
+        "illegal": 5 / 8,
+        "empty": 1 / 8,
+        "sentinel": 1 / 8,
+        "copied": 2 / 8,
+        "other": 1 / 8,
+    }
+
+
+@given(
+    st.lists(st.text(alphabet="ab <", max_size=4), min_size=1), st.text(alphabet="ab ")
+)
+def test_the_kinds_share_out_what_is_illegal(outputs, source):
+    shares = metrics.illegal_outputs(
+        outputs, inputs=[source] * len(outputs), legal=[["a", "b b"]] * len(outputs)
+    )
+    assert list(shares) == ["illegal", *metrics.ILLEGAL_KINDS]
+    total = sum(shares[kind] for kind in metrics.ILLEGAL_KINDS)
+    assert total == pytest.approx(shares["illegal"])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -55,6 +111,18 @@ def test_quartiles_of_five_seeds_are_the_second_and_the_fourth_value():
         (
             lambda: metrics.confusion_matrix([0], [3], num_choices=3),
             "label 3 is not the index of one of 3 choices",
+        ),
+        (
+            lambda: metrics.illegal_outputs(["a"], inputs=[], legal=[["a"]]),
+            "1 outputs, 0 inputs and legal outputs for 1 rows; give one each",
+        ),
+        (
+            lambda: metrics.illegal_outputs([], inputs=[], legal=[]),
+            "no outputs to measure",
+        ),
+        (
+            lambda: metrics.illegal_outputs(["a"], inputs=["b"], legal=[[]]),
+            "row 0 has no legal output",
         ),
     ],
 )

@@ -1,12 +1,15 @@
-"""Rank classification: the answer choice that the model finds likeliest.
+"""Rank classification, the answer choice that the model finds likeliest; generation.
 
 Liu et al., 2022 (https://arxiv.org/abs/2205.05638), Section 3.2: a choice's score is
 the mean log-probability of its tokens, the end of sequence included; T0 takes the
 sum. Of equal scores the first choice wins, as in the reference code.
+
+Generation is for models that have not learnt to answer with one of the choices, and
+shows what they say instead; `metrics.illegal_outputs` sums it up.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
@@ -14,6 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from tfew_jax import losses, models
 from tfew_jax.types import Batch, Params
+
+# Without the targets, whose number and length would compile again.
+_READ_BY_DECODING = ("encoder_input_tokens", "encoder_segment_ids", "adapter_index")
 
 
 @functools.partial(jax.jit, static_argnames=("model", "normalization"))
@@ -64,8 +70,7 @@ def score_choices(
         }
         scores.append(_scores(model, params, model_batch, normalization=normalization))
         ids.append(np.asarray(batch["example_id"]))
-    if not ids:
-        raise ValueError("no rows to score; give at least one batch")
+    order, row_ids = _row_order(ids)
     widest = max(part.shape[1] for part in scores)
     all_scores = np.concatenate(
         [
@@ -77,13 +82,22 @@ def score_choices(
             for part in scores
         ]
     )
+    return all_scores[order], row_ids
+
+
+def _row_order(
+    ids: Sequence[Int[np.ndarray, " batch"]],
+) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
+    """Where the rows stand that are not padding, in order of their ids; the ids."""
+    if not ids:
+        raise ValueError("no rows to score; give at least one batch")
     all_ids = np.concatenate(ids)
     kept = np.flatnonzero(all_ids >= 0)
     order = kept[np.argsort(all_ids[kept], kind="stable")]
     row_ids = all_ids[order]
     if len(np.unique(row_ids)) != len(row_ids):
         raise ValueError("an example_id occurs twice; number the rows of all batches")
-    return all_scores[order], row_ids
+    return order, row_ids
 
 
 def predict(
@@ -94,10 +108,89 @@ def predict(
     Raises:
         ValueError: If a score is NaN, which no order can rank.
     """
+    _refuse_nan(scores)
+    return np.argmax(scores, axis=1)
+
+
+def _refuse_nan(scores: Float[np.ndarray, "rows choices"]) -> None:
     if np.isnan(scores).any():
         row = int(np.flatnonzero(np.isnan(scores).any(axis=1))[0])
         raise ValueError(
             f"the scores of row {row} hold NaN; the adapter or the model diverged, "
             "use an earlier checkpoint"
         )
-    return np.argmax(scores, axis=1)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("model", "max_length", "num_beams", "alpha")
+)
+def _outputs(
+    model: models.T5,
+    params: Params,
+    batch: Batch,
+    *,
+    max_length: int,
+    num_beams: int | None,
+    alpha: float,
+) -> tuple[Int[Array, "batch {max_length}"], Float[Array, "batch"]]:
+    if num_beams is None:
+        return models.greedy_decode(model, params, batch, max_length=max_length)
+    tokens, scores = models.beam_decode(
+        model, params, batch, max_length=max_length, num_beams=num_beams, alpha=alpha
+    )
+    return tokens[:, -1], scores[:, -1]
+
+
+def generate_tokens(
+    model: models.T5,
+    params: Params,
+    batches: Iterable[Batch],
+    *,
+    max_length: int,
+    num_beams: int | None = None,
+    alpha: float = 0.6,
+) -> tuple[
+    Int[np.ndarray, "rows {max_length}"],
+    Float[np.ndarray, " rows"],
+    Int[np.ndarray, " rows"],
+]:
+    """What the model writes for every row, its targets not being read.
+
+    Args:
+        model: The model; hashable, so that compiled functions are found again.
+        params: Its parameters, stacked where its config scans.
+        batches: Evaluation batches with `example_id`; rows with -1 are padding.
+        max_length: Most tokens of an output, the end of sequence included.
+        num_beams: Beams of the search; None takes the likeliest token each time.
+        alpha: Exponent of the beams' brevity penalty.
+
+    Returns:
+        Token ids, their scores (the sum of log-probabilities; of beams with brevity
+        penalty), and the rows' example ids, all in ascending order of the ids.
+
+    Raises:
+        ValueError: If there is no row, an id occurs twice, a setting is out of range,
+            or a score is NaN.
+    """
+    tokens, scores, ids = [], [], []
+    for batch in batches:
+        model_batch: Batch = {
+            name: value  # pyright: ignore[reportAssignmentType]
+            for name, value in batch.items()
+            if name in _READ_BY_DECODING
+        }
+        part = _outputs(
+            model,
+            params,
+            model_batch,
+            max_length=max_length,
+            num_beams=num_beams,
+            alpha=alpha,
+        )
+        tokens.append(np.asarray(part[0]))
+        scores.append(np.asarray(part[1]))
+        ids.append(np.asarray(batch["example_id"]))
+    order, row_ids = _row_order(ids)
+    row_scores = np.concatenate(scores)[order]
+    _refuse_nan(row_scores[:, None])
+    return np.concatenate(tokens)[order], row_scores, row_ids

@@ -51,6 +51,24 @@ def test_adapters_agree_with_the_fixtures(name, fixture_files, parity):
     parity.assert_parity(parity.outputs(model, inputs, adapter), expected, inputs)
 
 
+def test_adapters_generate_what_peft_generates(fixture_files):
+    model = interop.load_model(fixture_files.folder / "base")
+    decode = jax.jit(
+        models.greedy_decode, static_argnums=0, static_argnames="max_length"
+    )
+    for name in FIXTURES:
+        adapter = interop.load_adapter(fixture_files.folder / name, model.config)
+        inputs, expected = fixture_files.load(name)
+        tokens, _ = decode(
+            models.T5(model.config, adapter.method),
+            models.stack_layers(adapter.attach(model.params)),
+            {"encoder_input_tokens": inputs["input_ids"].astype(np.int32)},
+            max_length=8,
+        )
+        generated = expected["generate_greedy"][:, 1:]  # without the start token
+        np.testing.assert_array_equal(tokens, generated, err_msg=name)
+
+
 @pytest.mark.parametrize("name", FIXTURES)
 def test_every_gradient_agrees_with_the_fixtures(name, fixture_files, parity):
     model = interop.load_model(fixture_files.folder / "base")

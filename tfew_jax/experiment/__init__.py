@@ -1,13 +1,15 @@
 """One run or many: rows, method, training, scores and records in one directory.
 
 What the command line and Python users call. `fewshot` takes rows and a template;
-`train` is the same in full, `evaluate` and `infer` use an adapter on more rows.
+`train` is the same in full, `evaluate` and `infer` use an adapter on more rows, and
+`generate` lets it write.
 """
 
 from tfew_jax.experiment.applying import predict
 from tfew_jax.experiment.applying import predict_rows as infer
 from tfew_jax.experiment.applying import score_rows as evaluate
 from tfew_jax.experiment.base import Base, load_base, make_base
+from tfew_jax.experiment.generating import Generation, generate, illegal_outputs
 from tfew_jax.experiment.jobs import fewshot, train
 from tfew_jax.experiment.prepared import Prediction
 from tfew_jax.experiment.results import FewshotResult
@@ -17,11 +19,14 @@ from tfew_jax.experiment.tuning import Interrupted, Recipe
 __all__ = [
     "Base",
     "FewshotResult",
+    "Generation",
     "Interrupted",
     "Prediction",
     "Recipe",
     "evaluate",
     "fewshot",
+    "generate",
+    "illegal_outputs",
     "infer",
     "load_base",
     "make_base",

@@ -10,6 +10,7 @@ from tfew_jax import checkpoint, evaluate, models, train
 from tfew_jax.data import batching
 from tfew_jax.experiment import directory, prepared
 from tfew_jax.experiment.base import Base
+from tfew_jax.types import Params
 
 Scores = tuple[Float[np.ndarray, "rows choices"], Int[np.ndarray, " rows"]]
 
@@ -23,18 +24,21 @@ def score_split(
     normalization: str,
 ) -> list[prepared.Prediction]:
     """Predictions of all rows by an adapter, or by the frozen model alone."""
-    params = base.params
-    if adapter is not None:
-        stack = (
-            models.stack_layers if base.config.scan_layers else models.unstack_layers
-        )
-        params = train.combine(stack(adapter.params), params)
-    model = models.T5(base.config, None if adapter is None else adapter.method)
+    model, params = adapted(base, adapter)
     batches = batching.eval_batches(split.tokens, batch_size)
     scores, ids = evaluate.score_choices(
         model, params, batches, normalization=normalization
     )
     return prepared.make_predictions(split, ids, scores, evaluate.predict(scores))
+
+
+def adapted(base: Base, adapter: checkpoint.Adapter | None) -> tuple[models.T5, Params]:
+    """The model of an adapter, or the frozen one alone, and all its parameters."""
+    if adapter is None:
+        return models.T5(base.config, None), base.params
+    stack = models.stack_layers if base.config.scan_layers else models.unstack_layers
+    params = train.combine(stack(adapter.params), base.params)
+    return models.T5(base.config, adapter.method), params
 
 
 def save(path: pathlib.Path, scored: Scores) -> None:
