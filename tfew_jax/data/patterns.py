@@ -3,6 +3,10 @@
 A pattern is one piece of a template: the input, the target or the choices. It knows
 which columns it needs, and turns every failure into one line that names the pattern,
 what went wrong and the columns there are.
+
+Patterns are strict unless they are promptsource's own (`strict=False`), which rely on
+what jinja2 does by default: an empty column, null or an undefined name prints something
+instead of being an error, and lists made inside a template may be appended to.
 """
 
 import collections
@@ -11,7 +15,7 @@ import json
 import random
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jinja2
 import jinja2.exceptions
@@ -28,6 +32,9 @@ MAX_VARIABLE_LENGTH = 2048  # characters; promptsource's TEXT_VAR_LENGTH
 # Stands for the separator inside columns while rendering; not a character of any text.
 _PROTECTED = "\ufdd0" * len(SEPARATOR)
 _RANDOM = "_tfew_random"
+# What promptsource writes for the end of every printed expression. The filters bind
+# to the last operand alone, as they do there.
+_CUT = f" | string | truncate({MAX_VARIABLE_LENGTH}) }}}}"
 _FAILURES = (
     ArithmeticError,
     AttributeError,
@@ -65,14 +72,18 @@ def seed_of(row: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(row, sort_keys=True, default=str).encode())
 
 
-def parse(text: str, *, name: str, truncate: bool) -> jinja2.nodes.Template:
+def parse(
+    text: str, *, name: str, truncate: bool, strict: bool = True
+) -> jinja2.nodes.Template:
     """The syntax tree of a template text.
 
     Raises:
         TemplateError: The text is no jinja2.
     """
+    if truncate and not strict:
+        text = text.replace("}}", _CUT)
     try:
-        return _environment(truncate).parse(text)
+        return _environment(truncate, strict).parse(text)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(
             f"{name}: not a jinja2 template ({_line(error)}, line {error.lineno}); "
@@ -89,8 +100,15 @@ class Pattern:
         names: Variables that it reads, whether a row has them or not.
     """
 
-    def __init__(self, tree: jinja2.nodes.Template, *, name: str, truncate: bool):
-        environment = _environment(truncate)
+    def __init__(
+        self,
+        tree: jinja2.nodes.Template,
+        *,
+        name: str,
+        truncate: bool,
+        strict: bool = True,
+    ):
+        environment = _environment(truncate, strict)
         tree.set_environment(environment)
         self.name = name
         try:
@@ -99,7 +117,8 @@ class Pattern:
         except jinja2.TemplateError as error:  # an unknown filter or test
             raise TemplateError(f"{name}: {_line(error)}") from None
         self.names: frozenset[str] = frozenset(used) - set(environment.globals)
-        self._required = self.names - _provided_for(tree) - {"row"}
+        self._required = self.names - _provided_for(tree, strict) - {"row"}
+        self._strict = strict
 
     def render(self, columns: Mapping[str, Any], *, seed: int) -> str:
         """The text, with `|||` of columns still protected.
@@ -133,7 +152,7 @@ class Pattern:
         for name in sorted(self._required):
             if name not in columns:
                 raise self._missing(f"column {name!r} is missing", columns)
-            if labels.is_empty(columns[name]):
+            if self._strict and labels.is_empty(columns[name]):
                 raise TemplateError(
                     f"{self.name}: column {name!r} is empty; fill it in, or write "
                     f"{{% if {name} %}} around the text that needs it"
@@ -146,14 +165,20 @@ class Pattern:
         )
 
 
-def _provided_for(tree: jinja2.nodes.Template) -> set[str]:
-    """Variables for which a condition or a default provides where they are empty."""
+def _provided_for(tree: jinja2.nodes.Template, strict: bool) -> set[str]:
+    """Variables for which the template provides where there is nothing to print.
+
+    A default provides for a column that is missing; where empty columns are errors,
+    too, a condition provides for one that is empty.
+    """
     nodes = jinja2.nodes
     places: list[jinja2.nodes.Node] = [
-        *(node.test for node in tree.find_all((nodes.If, nodes.CondExpr))),
-        *(node for node in tree.find_all(nodes.Or)),
         *(f for f in tree.find_all(nodes.Filter) if f.name in ("default", "d")),
+        *(test for test in tree.find_all(nodes.Test) if test.name.endswith("defined")),
     ]
+    if strict:
+        tests = tree.find_all((nodes.If, nodes.CondExpr))
+        places += [*(node.test for node in tests), *tree.find_all(nodes.Or)]
     found = set()
     for place in places:
         names = [place] if isinstance(place, nodes.Name) else []
@@ -161,12 +186,25 @@ def _provided_for(tree: jinja2.nodes.Template) -> set[str]:
     return found
 
 
+class _Lenient(jinja2.sandbox.SandboxedEnvironment):
+    """A sandbox that is loud although its undefined values print nothing."""
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
+        raise jinja2.exceptions.SecurityError(
+            f"access to attribute {attribute!r} of {type(obj).__name__!r} object is "
+            "unsafe."
+        )
+
+
 @functools.cache
-def _environment(truncate: bool) -> jinja2.sandbox.SandboxedEnvironment:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        finalize=functools.partial(_finalize, truncate=truncate),
-    )
+def _environment(truncate: bool, strict: bool) -> jinja2.sandbox.SandboxedEnvironment:
+    if strict:
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+            undefined=jinja2.StrictUndefined,
+            finalize=functools.partial(_finalize, truncate=truncate),
+        )
+    else:
+        environment = _Lenient()
     del environment.globals["lipsum"]  # random text
     environment.globals["zip"] = zip
     environment.filters["choice"] = _choice
@@ -187,7 +225,9 @@ def _finalize(value: Any, *, truncate: bool) -> str:
     text = str(value)
     if not truncate:
         return text
-    return jinja2.filters.do_truncate(_environment(True), text, MAX_VARIABLE_LENGTH)
+    return jinja2.filters.do_truncate(
+        _environment(True, True), text, MAX_VARIABLE_LENGTH
+    )
 
 
 @jinja2.pass_context
@@ -195,10 +235,12 @@ def _choice(context: jinja2.runtime.Context, items: Sequence[Any]) -> Any:
     return context.resolve(_RANDOM).choice(list(items))
 
 
-def _most_frequent(items: Sequence[Any]) -> list[Any]:
-    """All items that occur most often, in their order."""
+def _most_frequent(items: Sequence[Any]) -> list[Any] | None:
+    """All items that occur most often, in their order; None if there are no items."""
+    if not items:
+        return None
     counts = collections.Counter(items)
-    most = max(counts.values(), default=0)
+    most = max(counts.values())
     return [item for item, count in counts.items() if count == most]
 
 

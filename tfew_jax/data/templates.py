@@ -295,6 +295,14 @@ class _Patterns:
         return cls(pattern(halves[0]), pattern(halves[1]), None)
 
 
+def input_half(tree: nodes.Template) -> nodes.Template | None:
+    """What stands before the only `|||`; None where it is not one outside blocks."""
+    if not any(_has_separator(node) for node in _texts(tree)):
+        return None
+    halves = _halves(tree)
+    return None if halves is None else halves[0]
+
+
 def _texts(node: nodes.Node) -> Iterable[nodes.TemplateData | nodes.Const]:
     if isinstance(node, nodes.TemplateData | nodes.Const):
         return [node]
