@@ -104,7 +104,7 @@ class Template:
         if with_label:
             parts = self.parts(row, seed=seed)
             if len(parts) != 2 or not all(parts):
-                raise self._not_applicable(parts)
+                raise self._not_applicable(parts, row.get("label"))
             choices = self.answer_choices(row, seed=seed)
             label = _label(parts[1], choices, row.get("label"))
             return Rendered(parts[0], choices, label, parts[1])
@@ -114,7 +114,7 @@ class Template:
         columns = {**row, "label": -1}  # as in test sets that are published
         parts = self._render(pattern, columns, seed)
         if not parts[0]:
-            raise self._not_applicable(parts)
+            raise self._not_applicable(parts, None)
         return Rendered(parts[0], self.answer_choices(columns, seed=seed), None)
 
     def applies(self, row: Mapping[str, Any], *, with_label: bool = True) -> bool:
@@ -195,13 +195,15 @@ class Template:
         columns = {k: patterns.protect(v) for k, v in columns.items()}
         return patterns.split(pattern.render(columns, seed=_seed(row, seed)))
 
-    def _not_applicable(self, parts: list[str]) -> NotApplicableError:
+    def _not_applicable(self, parts: list[str], label: Any) -> NotApplicableError:
         if len(parts) > 2:
             problem = f"it gives {len(parts)} parts instead of an input and a target"
         elif not parts[0]:
             problem = "it gives no input"
         else:
             problem = "it gives no target"
+            if isinstance(label, str) and not _INTEGER.fullmatch(label):
+                problem += f" for the label {label!r} (most sets need its index there)"
         columns = sorted(self._whole.names - {"answer_choices"})
         return NotApplicableError(
             f"{self}: does not apply to this row: {problem}; it reads "

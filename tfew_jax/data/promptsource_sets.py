@@ -9,6 +9,7 @@ import difflib
 import itertools
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -98,15 +99,27 @@ def load(name: str, directory: str | os.PathLike[str] | None = None) -> Template
     """
     known = names(directory)
     if name not in known:
-        wanted = name.strip("/").split("/")[0]
-        near = [k for k in known if k.split("/")[0] == wanted]
-        near += difflib.get_close_matches(name, known, n=_MAX_NEAR, cutoff=0.5)
+        parts = name.split("/")
+        near = difflib.get_close_matches(name, known, n=_MAX_NEAR, cutoff=0.7)
+        near += [k for k in known if k.split("/")[0] == parts[0] or parts[-1] in k]
         near = list(dict.fromkeys(near))
         hint = f"names like it: {labels.show(near)}" if near else "no name is like it"
         raise ValueError(
             f"promptsource has no set {name!r}; {hint}; `tfew templates list` shows all"
         )
-    return load_file(_folder(directory) / name / promptsource_archive.FILE, name=name)
+    return load_file(_file(name, directory), name=name)
+
+
+def load_all(
+    directory: str | os.PathLike[str] | None = None,
+) -> Iterator[TemplateSet]:
+    """All sets, one after the other.
+
+    Raises:
+        ValueError: See `names` and `load_file`.
+    """
+    for name in names(directory):
+        yield load_file(_file(name, directory), name=name)
 
 
 def load_file(path: str | os.PathLike[str], *, name: str | None = None) -> TemplateSet:
@@ -149,6 +162,10 @@ def load_file(path: str | os.PathLike[str], *, name: str | None = None) -> Templ
             for index, template in enumerate(ordered)
         ),
     )
+
+
+def _file(name: str, directory: str | os.PathLike[str] | None) -> pathlib.Path:
+    return _folder(directory) / name / promptsource_archive.FILE
 
 
 def _folder(directory: str | os.PathLike[str] | None) -> pathlib.Path:
