@@ -1,7 +1,11 @@
 """Fixtures of all tests: eight fake CPU devices, strict ranks, the shared folder."""
 
+import hashlib
+import io
 import os
 import pathlib
+import tarfile
+from collections.abc import Callable, Mapping
 
 # Tests compile many small programs once each: optimizing them takes longer than
 # running them as they are.
@@ -85,3 +89,34 @@ def base_directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         vocabulary=folder / "vocabulary.model",
     )
     return folder / "base"
+
+
+@pytest.fixture
+def make_archive(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., pathlib.Path]:
+    """Writes a source archive in promptsource's layout that passes for the one.
+
+    The user's cache is a folder of the test.
+    """
+    from tfew_jax.data import promptsource_archive as archive
+
+    monkeypatch.setenv("TFEW_JAX_CACHE", str(tmp_path / "cache"))
+
+    def make(files: Mapping[str, str | tarfile.TarInfo]) -> pathlib.Path:
+        path = tmp_path / "elsewhere" / "promptsource-0.2.3.tar.gz"
+        path.parent.mkdir(exist_ok=True)
+        with tarfile.open(path, "w:gz") as tar:
+            for name, content in files.items():
+                if isinstance(content, tarfile.TarInfo):
+                    tar.addfile(content)
+                    continue
+                info = tarfile.TarInfo(f"promptsource-0.2.3/{name}")
+                info.size = len(content.encode())
+                tar.addfile(info, io.BytesIO(content.encode()))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        monkeypatch.setattr(archive, "SHA256", digest)
+        monkeypatch.setattr(archive, "NUM_BYTES", path.stat().st_size)
+        return path
+
+    return make

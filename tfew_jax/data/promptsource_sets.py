@@ -99,9 +99,9 @@ def load(name: str, directory: str | os.PathLike[str] | None = None) -> Template
     """
     known = names(directory)
     if name not in known:
-        parts = name.split("/")
         near = difflib.get_close_matches(name, known, n=_MAX_NEAR, cutoff=0.7)
-        near += [k for k in known if k.split("/")[0] == parts[0] or parts[-1] in k]
+        dataset = name.split("/")[0]
+        near += [k for k in known if k.split("/")[0] == dataset or name in k]
         near = list(dict.fromkeys(near))
         hint = f"names like it: {labels.show(near)}" if near else "no name is like it"
         raise ValueError(
@@ -178,7 +178,7 @@ class _Loader(_SafeLoader):
     """YAML's plain types and promptsource's two; every other tag is an error."""
 
 
-def _make_template(loader: Any, node: yaml.MappingNode) -> Template:
+def _make_template(loader: Any, node: Any) -> Template:
     values = loader.construct_mapping(node, deep=True)
     metadata = values.get("metadata") or Metadata()
     texts = {"name": values.get("name"), "jinja": values.get("jinja")}
@@ -206,7 +206,7 @@ def _make_template(loader: Any, node: yaml.MappingNode) -> Template:
     )
 
 
-def _make_metadata(loader: Any, node: yaml.MappingNode) -> Metadata:
+def _make_metadata(loader: Any, node: Any) -> Metadata:
     values = loader.construct_mapping(node, deep=True)
     shown = values.get("choices_in_prompt")
     return Metadata(
