@@ -1,0 +1,303 @@
+"""The held-out sets, from tiny copies in each set's official form."""
+
+import csv
+import json
+import pathlib
+
+import pytest
+
+from tfew_jax.data import benchmarks, sources
+
+NLI = {"premise": "It rained all day.", "hypothesis": "It was wet."}
+SPANS = {"span1_index": 0, "span1_text": "Ann", "span2_index": 3, "span2_text": "she"}
+ENDINGS = ["sat.", "ran.", "flew.", "sang."]
+STORY = {
+    "InputStoryid": "s-1",
+    **{f"InputSentence{n}": f"Sentence {n}." for n in range(1, 5)},
+    "RandomFifthSentenceQuiz1": "Wrong end.",
+    "RandomFifthSentenceQuiz2": "Right, and happy.",
+    "AnswerRightEnding": "2",
+}
+VAL = "cloze_test_val__spring2016 - cloze_test_ALL_val.csv"
+
+# set, split, file, row as distributed, row as templates see it
+OFFICIAL = [
+    (
+        "copa",
+        "validation",
+        "COPA/val.jsonl",
+        {
+            "premise": "P.",
+            "choice1": "A.",
+            "choice2": "B.",
+            "question": "effect",
+            "label": 1,
+            "idx": 7,
+        },
+        {
+            "premise": "P.",
+            "choice1": "A.",
+            "choice2": "B.",
+            "question": "effect",
+            "idx": 7,
+            "label": 1,
+        },
+    ),
+    (
+        "h-swag",
+        "train",
+        "hellaswag/hellaswag_train.jsonl",
+        {
+            "ind": 4,
+            "activity_label": "Archery",
+            "ctx_a": "A man",
+            "ctx_b": "he",
+            "ctx": "A man he",
+            "split": "train",
+            "split_type": "indomain",
+            "label": 3,
+            "endings": ENDINGS,
+            "source_id": "v_1",
+        },
+        {
+            "ind": 4,
+            "activity_label": "Archery",
+            "ctx_a": "A man",
+            "ctx_b": "he",
+            "ctx": "A man he",
+            "endings": ENDINGS,
+            "source_id": "v_1",
+            "split": "train",
+            "split_type": "indomain",
+            "label": 3,
+            "idx": 0,
+        },
+    ),
+    (
+        "storycloze",
+        "validation",
+        f"storycloze/{VAL}",
+        STORY,
+        {
+            "story_id": "s-1",
+            **{f"input_sentence_{n}": f"Sentence {n}." for n in range(1, 5)},
+            "sentence_quiz1": "Wrong end.",
+            "sentence_quiz2": "Right, and happy.",
+            "answer_right_ending": 2,
+            "label": 1,
+            "idx": 0,
+        },
+    ),
+    (
+        "winogrande",
+        "train",
+        "winogrande_1.1/train_xl.jsonl",
+        {
+            "qID": "q",
+            "sentence": "The _ won.",
+            "option1": "a",
+            "option2": "b",
+            "answer": "1",
+        },
+        {
+            "sentence": "The _ won.",
+            "option1": "a",
+            "option2": "b",
+            "answer": "1",
+            "label": 0,
+            "idx": 0,
+        },
+    ),
+    (
+        "wsc",
+        "train",
+        "WSC/train.jsonl",
+        {"text": "Ann said that she left.", "target": SPANS, "idx": 2, "label": True},
+        {"text": "Ann said that she left.", **SPANS, "idx": 2, "label": 1},
+    ),
+    (
+        "wic",
+        "validation",
+        "WiC/val.jsonl",
+        {
+            "word": "run",
+            "sentence1": "A run.",
+            "sentence2": "I run.",
+            "idx": 1,
+            "label": False,
+            **dict.fromkeys(("start1", "start2", "end1", "end2"), 2),
+            "version": 1.1,
+        },
+        {
+            "word": "run",
+            "sentence1": "A run.",
+            "sentence2": "I run.",
+            **dict.fromkeys(("start1", "start2", "end1", "end2"), 2),
+            "idx": 1,
+            "label": 0,
+        },
+    ),
+    (
+        "rte",
+        "train",
+        "RTE/train.jsonl",
+        {**NLI, "label": "not_entailment", "idx": 5},
+        {**NLI, "idx": 5, "label": 1},
+    ),
+    (
+        "cb",
+        "validation",
+        "CB/val.jsonl",
+        {**NLI, "label": "neutral", "idx": 5},
+        {**NLI, "idx": 5, "label": 2},
+    ),
+    *(
+        (
+            f"anli-r{n}",
+            "test",
+            f"anli_v1.0/R{n}/test.jsonl",
+            {
+                "uid": "u",
+                "context": NLI["premise"],
+                "hypothesis": NLI["hypothesis"],
+                "label": "c",
+                "reason": "why",
+                "model_label": "e",
+            },
+            {"uid": "u", **NLI, "label": 2, "reason": "why", "idx": 0},
+        )
+        for n in (1, 2, 3)
+    ),
+    (
+        "boolq",
+        "validation",
+        "BoolQ/val.jsonl",
+        {"question": "is it", "passage": "It is.", "idx": 0, "label": True},
+        {"question": "is it", "passage": "It is.", "idx": 0, "label": 1},
+    ),
+]
+
+
+def write(path: pathlib.Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        path.write_text(lines, encoding="utf-8")
+
+
+def message_of(function, *args, **kwargs) -> str:
+    with pytest.raises(benchmarks.BenchmarkError) as caught:
+        function(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_every_set_has_an_official_copy_here():
+    assert {name for name, *_ in OFFICIAL} == set(benchmarks.names())
+
+
+@pytest.mark.parametrize(
+    "name, split, file, row, expected", OFFICIAL, ids=[case[0] for case in OFFICIAL]
+)
+def test_official_rows_become_the_fields_of_templates(
+    tmp_path, name, split, file, row, expected
+):
+    write(tmp_path / file, [row])
+    (found,) = benchmarks.load(name, split, tmp_path)
+    assert dict(found) == expected
+    assert found.where.endswith(("line 1", "line 2"))
+
+
+def test_the_protocol_is_the_papers():
+    shots = {name: benchmarks.get(name).num_shots for name in benchmarks.names()}
+    assert sum(shots.values()) - shots["boolq"] == 450  # 41 on average
+    splits = {
+        name: (benchmarks.get(name).train, benchmarks.get(name).evaluation)
+        for name in benchmarks.names()
+    }
+    assert splits.pop("storycloze") == ("validation", "test")
+    assert {splits.pop(f"anli-r{n}") for n in (1, 2, 3)} == {("train", "test")}
+    assert set(splits.values()) == {("train", "validation")}
+
+
+def test_unlabelled_test_rows_have_the_label_minus_one(tmp_path):
+    write(tmp_path / "RTE/test.jsonl", [{**NLI, "idx": 0}])
+    assert benchmarks.load("rte", "test", tmp_path)[0]["label"] == -1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 32, 42, 1024])
+@pytest.mark.parametrize("name", ["rte", "cb"])
+def test_draws_are_t_fews_published_files_to_the_letter(shared, name, seed):
+    drawn = benchmarks.draw(name, shared / "data" / "classification", seed=seed)
+    published = benchmarks.published(name, shared / "data" / "tfew_splits", seed=seed)
+    assert [dict(row) for row in drawn] == [dict(row) for row in published]
+
+
+@pytest.mark.parametrize("name", ["copa", "wsc", "wic", "rte", "cb", "boolq"])
+def test_development_sets_have_the_official_size_and_the_fields_of_the_shots(
+    shared, name
+):
+    rows = benchmarks.load(
+        name, "validation", shared / "data" / "superglue_32shot_and_dev"
+    )
+    assert len(rows) == benchmarks.get(name).splits["validation"].num_rows
+    shots = benchmarks.published(name, shared / "data" / "tfew_splits", seed=0)
+    assert {tuple(sorted(row)) for row in [*rows, *shots]} == {tuple(sorted(rows[0]))}
+
+
+def test_a_training_file_of_another_size_is_refused(tmp_path):
+    rows = [
+        {**NLI, "label": label, "idx": n}
+        for n, label in enumerate(["entailment", "not_entailment"] * 20)
+    ]
+    write(tmp_path / "RTE/train.jsonl", rows)
+    message = message_of(benchmarks.draw, "rte", tmp_path, seed=0)
+    assert "40 rows" in message and "2490" in message
+    assert "--allow_partial_train" in message
+    drawn = benchmarks.draw("rte", tmp_path, seed=0, allow_partial_train=True)
+    assert len(drawn) == 32
+    assert all(isinstance(row, sources.Row) for row in drawn)
+
+
+def test_the_fewglue_rows_under_the_official_name_are_refused(shared):
+    folder = shared / "data" / "superglue_32shot_and_dev"
+    assert "32 rows" in message_of(benchmarks.draw, "rte", folder, seed=0)
+
+
+def test_what_is_not_there_is_said_with_where_to_get_it(tmp_path):
+    message = message_of(benchmarks.load, "storycloze", "test", tmp_path)
+    assert "on request" in message and "ALL_test.csv" in message
+    assert "rte" in message_of(benchmarks.load, "rtee", "test", tmp_path)
+    assert "no split 'dev'" in message_of(benchmarks.load, "rte", "dev", tmp_path)
+    (tmp_path / "cb" / "32_shot").mkdir(parents=True)
+    assert "seeds at hand: none" in message_of(
+        benchmarks.published, "cb", tmp_path, seed=3
+    )
+    (tmp_path / "cb" / "32_shot" / "10_seed.jsonl").write_text("{}\n")
+    (tmp_path / "cb" / "32_shot" / "9_seed.jsonl").write_text("{}\n")
+    assert "9, 10" in message_of(benchmarks.published, "cb", tmp_path, seed=3)
+
+
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        ({"premise": "P.", "label": "entailment", "idx": 0}, "no field 'hypothesis'"),
+        ({**NLI, "label": "maybe", "idx": 0}, "label 'maybe'"),
+    ],
+)
+def test_a_row_of_another_form_is_named_with_its_line(tmp_path, row, expected):
+    good = {**NLI, "label": "entailment", "idx": 0}
+    write(tmp_path / "rte/val.jsonl", [good, row])
+    message = message_of(benchmarks.load, "rte", "validation", tmp_path)
+    assert expected in message and "line 2" in message
+
+
+def test_hellaswag_rows_need_four_endings(tmp_path):
+    case = next(case for case in OFFICIAL if case[0] == "h-swag")
+    write(tmp_path / case[2], [{**case[3], "endings": ENDINGS[:3]}])
+    assert "3 endings" in message_of(benchmarks.load, "h-swag", "train", tmp_path)
