@@ -31,6 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="token arrays to a model folder")
     train.add_argument("--work", type=pathlib.Path, required=True)
     train.add_argument("--out", type=pathlib.Path, required=True)
+    train.add_argument(
+        "--start", type=pathlib.Path, help="an earlier base to go on from"
+    )
     train.add_argument("--run", type=pathlib.Path, help="state; default WORK/run")
     train.add_argument("--notes", type=pathlib.Path, help="Markdown to end the card")
     train.add_argument("--dtype", default="float32", help="of the computation")
@@ -60,6 +63,7 @@ def _train(
     *,
     work: pathlib.Path,
     out: pathlib.Path,
+    start: pathlib.Path | None,
     run: pathlib.Path | None,
     notes: pathlib.Path | None,
     dtype: str,
@@ -68,10 +72,18 @@ def _train(
 ) -> None:
     from base_model import card, training
 
+    from tfew_jax.cli import memory
+
+    memory.keep_freed_memory()
     settings = training.Settings(**fields)  # pyright: ignore[reportArgumentType]
     run = run or work / "run"
     params = training.train(
-        work=work, out=run, settings=settings, stop_at=stop_at, dtype=dtype
+        work=work,
+        out=run,
+        settings=settings,
+        start=start,
+        stop_at=stop_at,
+        dtype=dtype,
     )
     card.export(
         work=work,
@@ -79,6 +91,7 @@ def _train(
         out=out,
         settings=settings,
         params=params,
+        start=start,
         notes="\n" + notes.read_text(encoding="utf-8") if notes else "",
     )
 

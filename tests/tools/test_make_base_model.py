@@ -1,5 +1,6 @@
 """The base model's tool, from a made-up data folder to a model folder."""
 
+import dataclasses
 import io
 import json
 import lzma
@@ -12,14 +13,23 @@ import zipfile
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import traverse_util
 
-from tfew_jax import checkpoint
+from tfew_jax import checkpoint, models
 
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
 import make_base_model  # noqa: E402
-from base_model import batches, corpora, heldout, teacher, training  # noqa: E402
+from base_model import (  # noqa: E402
+    batches,
+    corpora,
+    heldout,
+    prompts,
+    starts,
+    teacher,
+    training,
+)
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in ("a", "ei", "oo") for c in "lmnrst"]
 SHAPE = (
@@ -167,6 +177,43 @@ def test_a_state_of_other_settings_is_refused(folder):
         make_base_model.main([*other, "--mlp-dim=48"])
 
 
+def test_an_earlier_base_gives_its_layers_and_embeddings(folder):
+    data = batches.Data(folder / "work")
+    earlier = checkpoint.load_model(folder / "model")
+    config = dataclasses.replace(earlier.config, scan_layers=False, dtype="float32")
+    params = training.initial_params(folder / "work", config, data)
+    moved = starts.earlier_model(folder / "model", models.T5(config), params, data)
+    expected = traverse_util.flatten_dict(models.unstack_layers(earlier.params))
+    found = traverse_util.flatten_dict(moved)
+    assert set(found) == {*expected, ("teacher_head", "kernel")}
+    for path, leaf in expected.items():
+        rows = slice(None)
+        if path[-1] == "embedding":  # marks of capitals keep their initial rows
+            rows = ~np.isin(np.arange(450), data.marks)
+        np.testing.assert_array_equal(
+            np.asarray(found[path])[rows], np.asarray(leaf, np.float32)[rows]
+        )
+
+
+def test_an_earlier_base_of_another_shape_is_refused(folder):
+    data = batches.Data(folder / "work")
+    earlier = checkpoint.load_model(folder / "model")
+    config = dataclasses.replace(earlier.config, scan_layers=False, mlp_dim=48)
+    params = training.initial_params(folder / "work", config, data)
+    with pytest.raises(ValueError, match=r"--start .*mlp.* has another shape"):
+        starts.earlier_model(folder / "model", models.T5(config), params, data)
+
+
+def test_the_card_names_the_earlier_base(folder):
+    arguments = [*f"train --work {folder}/work --out {folder}/later".split(), *SHAPE]
+    arguments += ["--run", f"{folder}/later_run", "--start", f"{folder}/model"]
+    make_base_model.main(arguments)
+    card = (folder / "later/README.md").read_text()
+    assert corpora.file_hash(folder / "model/model.safetensors") in card
+    assert "--start EARLIER" in card
+    assert str(folder) not in card
+
+
 def test_the_model_folder_loads_with_the_shape_that_was_asked_for(folder):
     model = checkpoint.load_model(folder / "model")
     assert (model.config.vocab_size, model.config.emb_dim) == (450, 32)
@@ -268,6 +315,43 @@ def test_targets_of_prompted_rows_are_distributions_over_real_choices(folder):
         np.testing.assert_allclose(batch["target"].sum(-1), 1, rtol=1e-5)
         assert (batch["target"][~real] == 0).all()
         assert (real.sum(-1) >= 2).all()
+
+
+def test_choices_are_small_capitalised_or_as_they_are_and_stay_apart(folder):
+    data = batches.Data(folder / "work")
+    choices = [data.encode("Good"), data.encode("bad")]
+    seen = set()
+    for seed in range(60):
+        styled = data._styled(np.random.default_rng(seed), choices)
+        seen.add(tuple(data.pieces.decode(choice.tolist()) for choice in styled))
+    assert seen == {("Good", "bad"), ("good", "bad"), ("Good", "Bad")}
+
+
+def test_wordings_have_the_pieces_of_the_whole_text(folder):
+    data = batches.Data(folder / "work")
+    text = data.encode("Baam beil.")
+    for template, line_break in (
+        ("Review: {} Mood?", "\n"),
+        ("{} Mood?", "\n\n"),
+        ("What is: {}?", " "),
+        ("{}", "\n"),
+    ):
+        laid_out = prompts.lay_out(template, line_break)
+        whole = laid_out.replace("{}", "Baam beil.")
+        filled = data._fill(laid_out, [text]).tolist()
+        assert filled == data.pieces.encode(whole)
+
+
+def test_a_prompt_may_list_its_choices(folder):
+    data = batches.Data(folder / "work")
+    choices = [data.encode(word) for word in ("good", "bad", "odd")]
+    draft = batches.Draft("{} Mood?", (data.encode("Baam."),), choices, np.ones(3), 0)
+    for seed in range(9):
+        rng = np.random.default_rng(seed)
+        tokens = data._inputs(rng, draft, choices, True)
+        prompt = data.pieces.decode(tokens[:-1].tolist())
+        assert all(word in prompt for word in ("good", "bad", "odd", "Mood?"))
+        assert tokens[-1] == 1
 
 
 def test_word_pieces_are_the_longest_that_fit():

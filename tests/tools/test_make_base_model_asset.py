@@ -75,6 +75,8 @@ def test_the_last_hundred_rows_are_the_sentinels(base, pieces):
         "first line\nsecond line\n\nafter an empty one",
         "naïve ☃ 東京 Ωmega",
         "tel. 0123456789",
+        "McDonald's iPhone, NASA and the QVXs: LOVE it (Élan, ÉLAN)",
+        "Ω and ω, Straße and STRASSE",
     ],
 )
 def test_text_survives_the_vocabulary_without_unknowns(pieces, text):
@@ -94,7 +96,17 @@ def test_every_digit_is_a_piece_of_its_own(pieces):
 
 
 def test_a_newline_is_one_piece(pieces):
-    assert pieces.id_to_piece(pieces.encode("a\nb")[1]) == "\n"
+    assert pieces.id_to_piece(pieces.encode("a\nb")[1]) == vocabulary.NEWLINE
+    assert len(pieces.encode("a\n\nb")) == len(pieces.encode("a b")) + 2
+
+
+def test_a_word_has_the_same_pieces_wherever_it_stands_and_however_it_is_written(
+    pieces,
+):
+    word = pieces.encode("terrible")
+    for text in ("so terrible", "so\nterrible", "So\n\nTerrible", "TERRIBLE"):
+        assert pieces.encode(text)[-len(word) :] == word
+        assert pieces.decode(pieces.encode(text)) == text
 
 
 def test_characters_outside_the_vocabulary_are_spelled_in_bytes(pieces):

@@ -12,10 +12,14 @@ from jaxtyping import Int
 from base_model import prompts, ragged, vocabulary
 
 _EOS = 1
-_LENGTHS = (12, 16, 24, 32, 48, 64)
+_LENGTHS = (12, 16, 24, 32, 48, 64, 80)
+_MAX_PART = 48  # tokens of a text inside a prompt
 _MAX_PHRASE = 6  # tokens of an answer, end token not counted
 _SHORT_PHRASE = 3  # the same in most batches: short answers are cheap
 _SHORT_SHARE = 0.75
+_OPTIONS_SHARE = 0.2  # of the batches: rows name their choices
+_SMALL_SHARE = 0.15  # of the texts: without capitals
+_CHOICE_STYLES = (("as they are", 0.6), ("small", 0.2), ("capitalised", 0.2))
 _TEMPERATURE = 0.07  # of the teacher's similarities as a distribution over choices
 # kind of row, share of a batch
 _MIXTURE = (
@@ -29,13 +33,22 @@ _MIXTURE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One prompted row: tokens, answer choices, what the choices deserve."""
+class Draft:
+    """A prompted row before its text is put together.
 
-    inputs: np.ndarray
+    Attributes:
+        template: Wording with a `{}` for each part.
+        parts: Token lists.
+        choices: Token lists of the answers.
+        target: What the choices deserve; sums to one.
+        text: Number of the text whose vector the input should have, or -1.
+    """
+
+    template: str
+    parts: tuple[np.ndarray, ...]
     choices: list[np.ndarray]
     target: np.ndarray
-    text: int  # index of the text whose vector the input should have, or -1
+    text: int
 
 
 def bucket(length: int) -> int:
@@ -84,7 +97,13 @@ class Data:
         self._pools = {
             most: self._make_pools(kinds, follows, most) for most in self._fits
         }
-        self._makers: dict[str, Callable[[Any, int, int], Row]] = {
+        marks = [
+            self.pieces.piece_to_id(space + mark)
+            for mark in (vocabulary.CAPITAL, vocabulary.CAPITALS)
+            for space in ("▁", "")
+        ]
+        self.marks = [token for token in marks if token != self.pieces.unk_id()]
+        self._makers: dict[str, Callable[[Any, int, int], Draft]] = {
             "topic": self._topic,
             "sentiment": self._sentiment,
             "definition": lambda rng, text, most: self._named(
@@ -112,35 +131,93 @@ class Data:
         }
 
     def encode(self, text: str) -> np.ndarray:
-        """Tokens of a fixed wording, remembered."""
+        """Tokens of a fixed wording as it stands inside a text, remembered."""
         if text not in self._encoded:
-            self._encoded[text] = np.array(self.pieces.encode(text), np.int32)
+            # What starts with a sign or a new line has no space before it.
+            before = "" if text[:1].isalnum() else "a"
+            ids = self.pieces.encode(before + text)
+            ids = ids[len(self.pieces.encode(before)) :]
+            self._encoded[text] = np.array(ids, np.int32)
         return self._encoded[text]
 
-    def _fill(self, template: str, *parts: np.ndarray) -> np.ndarray:
+    def _fill(self, template: str, parts: Sequence[np.ndarray]) -> np.ndarray:
         pieces: list[np.ndarray] = []
         for number, wording in enumerate(template.split("{}")):
-            pieces.append(self.encode(wording.strip()))
+            if stripped := wording.strip(" "):
+                pieces.append(self.encode(stripped))
             if number < len(parts):
                 pieces.append(parts[number].astype(np.int32))
-        return np.concatenate([*pieces, [_EOS]])
+        return np.concatenate(pieces)
+
+    def _small(self, tokens: np.ndarray) -> np.ndarray:
+        small = tokens[~np.isin(tokens, self.marks)]
+        return small if len(small) else tokens
+
+    def _styled(
+        self, rng: np.random.Generator, choices: list[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Choices as they are, all without capitals, or each with a first one."""
+        styles, shares = zip(*_CHOICE_STYLES, strict=True)
+        style = styles[int(rng.choice(len(styles), p=shares))]
+        styled = choices
+        if style == "small":
+            styled = [self._small(choice) for choice in choices]
+        elif style == "capitalised":
+            mark = self.marks[0]
+            styled = [np.append(mark, self._small(choice)) for choice in choices]
+        different = len({tuple(choice) for choice in styled}) == len(choices)
+        return styled if different else choices
+
+    def _listed(
+        self, rng: np.random.Generator, choices: list[np.ndarray]
+    ) -> np.ndarray:
+        """The choices as a list, "a, b or c", in an order of its own."""
+        last = self._draw(rng, (",", "or"))
+        parts: list[np.ndarray] = []
+        for place, number in enumerate(rng.permutation(len(choices))):
+            if place:
+                comma = "," if place < len(choices) - 1 else last
+                parts.append(self.encode(comma))
+            parts.append(choices[number])
+        return np.concatenate(parts)
+
+    def _inputs(
+        self,
+        rng: np.random.Generator,
+        draft: Draft,
+        choices: list[np.ndarray],
+        options: bool,
+    ) -> np.ndarray:
+        """The whole input of a row, with the end token."""
+        parts = [part[:_MAX_PART] for part in draft.parts]
+        if rng.random() < _SMALL_SHARE:
+            parts = [self._small(part) for part in parts]
+        line_break = self._draw(rng, prompts.LINE_BREAKS)
+        tokens = self._fill(prompts.lay_out(draft.template, line_break), parts)
+        if options:
+            number = int(rng.integers(len(prompts.OPTIONS)))
+            wording = prompts.lay_out(prompts.OPTIONS[number], line_break)
+            fillings = [tokens, self._listed(rng, choices)]
+            first = number >= prompts.OPTIONS_FIRST
+            tokens = self._fill(wording, fillings[::-1] if first else fillings)
+        return np.append(tokens, _EOS)
 
     def _draw(
         self, rng: np.random.Generator, options: Sequence[Any] | np.ndarray
     ) -> Any:
         return options[int(rng.integers(len(options)))]
 
-    def _phrase_row(
-        self, rng: np.random.Generator, inputs: np.ndarray, text: int, ids: list[int]
-    ) -> Row:
+    def _phrase_draft(
+        self, rng: np.random.Generator, template: str, text: int, ids: list[int]
+    ) -> Draft:
         order = rng.permutation(len(ids))
         chosen = np.array(ids)[order]
         vector = self.vectors[text].astype(np.float32)
         scores = self.phrase_vectors[chosen].astype(np.float32) @ vector / _TEMPERATURE
         weights = np.exp(scores - scores.max())
-        return Row(
-            inputs, [self.phrases[i] for i in chosen], weights / weights.sum(), text
-        )
+        choices = [self.phrases[i] for i in chosen]
+        target = weights / weights.sum()
+        return Draft(template, (self.texts[text],), choices, target, text)
 
     def _near(self, rng: np.random.Generator, text: int, most: int) -> int:
         """A phrase near a text, the nearest more often, or any phrase."""
@@ -150,20 +227,19 @@ class Data:
             return int(self._draw(rng, self._short[most]))
         return int(near[int(len(near) * rng.random() ** 1.5)])
 
-    def _topic(self, rng: np.random.Generator, text: int, most: int) -> Row:
+    def _topic(self, rng: np.random.Generator, text: int, most: int) -> Draft:
         # Wrong answers are right ones of other texts: phrases drawn from the whole
         # list might be told apart without reading the text.
         others = rng.choice(self._pools[most]["topic"], 3)
         ids = [self._near(rng, i, most) for i in (text, *others)]
-        inputs = self._fill(self._draw(rng, prompts.TOPIC), self.texts[text])
         ids = list(dict.fromkeys(ids))
         if len(ids) == 1:
             ids.append(int(self._draw(rng, self._short[most])))
-        return self._phrase_row(rng, inputs, text, ids)
+        return self._phrase_draft(rng, self._draw(rng, prompts.TOPIC), text, ids)
 
     def _named(
         self, rng: np.random.Generator, text: int, most: int, templates: Sequence[str]
-    ) -> Row:
+    ) -> Draft:
         answer = int(self._answers[text])
         pools = self._pools[most]
         pool = pools["definition" if templates is prompts.DEFINITION else "title"]
@@ -172,44 +248,47 @@ class Data:
         if len(ids) == 1:
             ids.append(int(self._draw(rng, self._short[most])))
         ids = rng.permutation(ids)
-        inputs = self._fill(self._draw(rng, templates), self.texts[text])
+        template = self._draw(rng, templates)
         target = (ids == answer).astype(np.float32)
-        return Row(inputs, [self.phrases[i] for i in ids], target, text)
+        choices = [self.phrases[i] for i in ids]
+        return Draft(template, (self.texts[text],), choices, target, text)
 
     def _classes(
         self,
         rng: np.random.Generator,
-        inputs: np.ndarray,
+        template: str,
+        parts: tuple[np.ndarray, ...],
         words: tuple[str, str],
         positive: float,
         text: int,
-    ) -> Row:
+    ) -> Draft:
         order = rng.permutation(2)
         choices = [self.encode(words[i]) for i in order]
         target = np.array([1 - positive, positive], np.float32)[order]
-        return Row(inputs, choices, target, text)
+        return Draft(template, parts, choices, target, text)
 
-    def _sentiment(self, rng: np.random.Generator, text: int, most: int) -> Row:
+    def _sentiment(self, rng: np.random.Generator, text: int, most: int) -> Draft:
         asks = rng.random() < 0.15
-        templates = prompts.RECOMMEND if asks else prompts.SENTIMENT
+        template = self._draw(rng, prompts.RECOMMEND if asks else prompts.SENTIMENT)
         words = self._draw(rng, prompts.YES_NO if asks else prompts.SENTIMENT_WORDS)
-        inputs = self._fill(self._draw(rng, templates), self.texts[text])
         positive = 0.05 + 0.9 * float(self.sentiment[text])
-        return self._classes(rng, inputs, words, positive, text)
+        parts = (self.texts[text],)
+        return self._classes(rng, template, parts, words, positive, text)
 
-    def _pair(self, rng: np.random.Generator, text: int, most: int) -> Row:
+    def _pair(self, rng: np.random.Generator, text: int, most: int) -> Draft:
         follows = rng.random() < 0.5
         second = text if follows else int(self._draw(rng, self._pools[most]["pair"]))
-        inputs = self._fill(
-            self._draw(rng, prompts.PAIR), self.texts[text], self.following[second][:28]
-        )
+        template = self._draw(rng, prompts.PAIR)
+        parts = (self.texts[text], self.following[second][:28])
         words = self._draw(rng, prompts.PAIR_WORDS)
-        return self._classes(rng, inputs, words, float(second == text), -1)
+        return self._classes(rng, template, parts, words, float(second == text), -1)
 
-    def _comparative(self, rng: np.random.Generator, text: int, most: int) -> Row:
-        inputs = self._fill(self._draw(rng, prompts.COMPARATIVE), self.texts[text])
+    def _comparative(self, rng: np.random.Generator, text: int, most: int) -> Draft:
+        template = self._draw(rng, prompts.COMPARATIVE)
         words = self._draw(rng, prompts.COMPARATIVE_WORDS)
-        return self._classes(rng, inputs, words, float(self.labels[text]), text)
+        positive = float(self.labels[text])
+        parts = (self.texts[text],)
+        return self._classes(rng, template, parts, words, positive, text)
 
     def _rng(self, step: int, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, stream, step))
@@ -248,17 +327,24 @@ class Data:
         wanted = [(kinds[k], int(self._draw(rng, pools[kinds[k]]))) for k in drawn]
         wanted.sort(key=lambda item: self._length(*item))
         start = int(rng.integers(2 * size + 1))
-        rows = [self._makers[k](rng, i, most) for k, i in wanted[start : start + size]]
-        length = bucket(max(len(row.inputs) for row in rows))
-        choices = np.zeros((size, 4, most + 1), np.int32)
+        options = rng.random() < _OPTIONS_SHARE
+        width = most + 2  # a capital and the end token
+        choices = np.zeros((size, 4, width), np.int32)
         target = np.zeros((size, 4), np.float32)
-        for number, row in enumerate(rows):
-            ended = [np.append(choice, _EOS) for choice in row.choices]
-            choices[number, : len(ended)] = pad(ended, choices.shape[-1])
-            target[number, : len(ended)] = row.target
-        texts = np.array([row.text for row in rows])
+        drafts = [
+            self._makers[k](rng, i, most) for k, i in wanted[start : start + size]
+        ]
+        inputs: list[np.ndarray] = []
+        for number, draft in enumerate(drafts):
+            styled = self._styled(rng, draft.choices)
+            inputs.append(self._inputs(rng, draft, styled, options))
+            ended = [np.append(choice, _EOS) for choice in styled]
+            choices[number, : len(ended)] = pad(ended, width)
+            target[number, : len(ended)] = draft.target
+        length = bucket(max(map(len, inputs)))
+        texts = np.array([draft.text for draft in drafts])
         return {
-            "tokens": pad([row.inputs for row in rows], length),
+            "tokens": pad(inputs, length),
             "choices": choices,
             "target": target,
             "vectors": self.vectors[np.maximum(texts, 0)].astype(np.float32),

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from base_model import training
+from base_model import corpora, training
 from tfew_jax import checkpoint, models
 
 MAX_BYTES = 20_000_000
@@ -22,6 +22,7 @@ def export(
     out: pathlib.Path,
     settings: training.Settings,
     params: dict[str, Any],
+    start: pathlib.Path | None = None,
     notes: str = "",
 ) -> None:
     """Store the parameters in bfloat16 beside the vocabulary and the card.
@@ -32,6 +33,7 @@ def export(
         out: Model folder to write.
         settings: What was trained.
         params: The trained parameters, unstacked, without the training head.
+        start: The earlier base that training began with.
         notes: What else the card says about this run, Markdown.
 
     Raises:
@@ -48,7 +50,7 @@ def export(
         config=config,
         params=models.unstack_layers(stored),
         vocabulary=work / "sentencepiece.model",
-        card=render(manifest, training_log(run), settings, count) + notes,
+        card=render(manifest, training_log(run), settings, count, start) + notes,
     )
 
 
@@ -64,6 +66,7 @@ def render(
     records: list[dict[str, Any]],
     settings: training.Settings,
     count: int,
+    start: pathlib.Path | None = None,
 ) -> str:
     """The card's text.
 
@@ -72,6 +75,7 @@ def render(
         records: The training log.
         settings: What was trained.
         count: Number of parameters.
+        start: The earlier base that training began with.
     """
     rows = [
         f"| {c['name']} | {c['source']} (`{c['file']}`) | {c['licence']} "
@@ -85,7 +89,8 @@ def render(
         held_out=", ".join(manifest["held_out"]) or "none given",
         held_out_arguments=" ".join(f"DIR/{name}" for name in manifest["held_out"]),
         scale=manifest["scale"],
-        train_arguments=_arguments(settings),
+        train_arguments=_arguments(settings) + (" --start EARLIER" if start else ""),
+        start=_start_note(start),
         texts=f"{manifest['counts']['texts']:,}",
         phrases=f"{manifest['counts']['phrases']:,}",
         teacher_sha256=manifest["teacher_sha256"],
@@ -100,6 +105,23 @@ def render(
             )
         },
         vocab_size=f"{manifest['vocab_size']:,}",
+    )
+
+
+def _start_note(start: pathlib.Path | None) -> str:
+    if start is None:
+        return (
+            "token embeddings are what the teacher makes of each piece (its input "
+            "embeddings beside its sentence vector of the piece), projected on the "
+            "leading principal components; after the distillation the decoder starts "
+            "as a linear readout of the encoder's mean output."
+        )
+    weights = corpora.file_hash(start / "model.safetensors")
+    return (
+        "the layers of an earlier base of the same shape, which had been made by the "
+        "same course with another vocabulary (sha256 of its `model.safetensors` "
+        f"`{weights}`; `EARLIER` below); each new piece begins with the mean "
+        "embedding of its old pieces."
     )
 
 

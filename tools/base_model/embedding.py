@@ -6,8 +6,10 @@ import numpy as np
 from jaxtyping import Float
 
 from base_model import teacher as teacher_lib
+from base_model import vocabulary
 
 _SPACE = "▁"
+_MARKS = str.maketrans("", "", vocabulary.CAPITAL + vocabulary.CAPITALS)
 _SENTENCE_WEIGHT = 1.0  # of the teacher's output for the piece, beside its input table
 
 
@@ -23,7 +25,7 @@ def initial(
 
     A piece gets what the teacher makes of its text: the mean of its WordPieces' input
     embeddings beside its sentence vector, projected on the leading principal
-    components. Control, byte and sentinel pieces get small random rows.
+    components. Control, byte and sentinel pieces and marks get small random rows.
 
     Args:
         encoder: The teacher.
@@ -34,11 +36,12 @@ def initial(
     ids, texts, rows = [], [], []
     words = encoder.words
     for number in range(pieces.get_piece_size()):
-        text = pieces.id_to_piece(number).replace(_SPACE, " ").strip()
+        piece = pieces.id_to_piece(number).translate(_MARKS)
+        text = piece.replace(_SPACE, " ").strip()
         special = pieces.is_byte(number) or pieces.is_control(number)
-        if special or pieces.is_unknown(number) or not text:
+        if special or pieces.is_unknown(number) or text in ("", vocabulary.NEWLINE):
             continue
-        wordpieces = _wordpieces(encoder, pieces.id_to_piece(number))
+        wordpieces = _wordpieces(encoder, piece)
         if wordpieces:
             ids.append(number)
             texts.append(text)

@@ -194,7 +194,7 @@ def _running(texts: Sequence[corpora.Text], size: int, rng: random.Random) -> li
         if current and (
             text.group != group or sum(len(c.split()) for c in current) > 45
         ):
-            windows.append(" ".join(current))
+            windows.append(rng.choice((" ", " ", " ", "\n")).join(current))
             current = []
         group = text.group or text.text
         current.append(" ".join(text.text.split()[:60]))

@@ -1,8 +1,26 @@
 """Wordings of the prompted tasks: many, so that no single one is learned by heart.
 
 A template is text with one `{}` (two for pairs of texts); a verbaliser names the
-classes in order.
+classes in order. `lay_out` puts a template on several lines.
 """
+
+LINE_BREAKS = (" ", "\n", "\n\n")
+
+
+def lay_out(template: str, line_break: str) -> str:
+    """The template with a line break in place of the spaces around its texts."""
+    return template.replace(" {}", line_break + "{}").replace("{} ", "{}" + line_break)
+
+
+OPTIONS = (  # wordings that name the choices; the second `{}` stands for them
+    "{} Is it {}?",
+    "{} Options: {}",
+    "{} Choose from {}.",
+    "{} Which one fits: {}?",
+    "{} Is this about {}?",
+    "Read this and choose {}. {}",
+)
+OPTIONS_FIRST = 5  # from this one on the choices come before the text
 
 SENTIMENT = (
     "Review: {} Sentiment?",

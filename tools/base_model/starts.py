@@ -1,11 +1,15 @@
-"""Closed-form starts, so that training refines a linear solution.
+"""Starts that training refines: closed forms, or an earlier base model.
 
 The training head starts as the least-squares map from the mean of a text's token
 embeddings to the teacher's vector of the text: a bag of words. The decoder starts as
 a linear readout: its first cross-attention looks at all inputs alike and maps their
 mean to the embeddings of phrases that the teacher finds similar.
+
+An earlier base gives its layers, and each new piece the mean of the embeddings that
+the piece's text had in it.
 """
 
+import pathlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,8 +17,8 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Float
 
-from base_model import batches
-from tfew_jax import models
+from base_model import batches, vocabulary
+from tfew_jax import checkpoint, models
 
 _HEAD_TEXTS = 20_000
 _HEAD_SIZE = 0.25
@@ -47,11 +51,10 @@ def bag_of_words_head(
     return (head * (_HEAD_SIZE / head.std())).astype(np.float32)
 
 
-def decoder_readout(
-    model: models.T5, params: dict[str, Any], data: batches.Data
-) -> dict[str, Any]:
-    """Parameters with a decoder that reads phrases off the encoder's mean output."""
-    chosen = np.flatnonzero(data.texts.lengths < _READOUT_LENGTH)[:_READOUT_TEXTS]
+def _pooled(
+    model: models.T5, params: dict[str, Any], data: batches.Data, chosen: np.ndarray
+) -> Float[np.ndarray, "texts embed"]:
+    """Means of the encoder's outputs over the tokens of each text."""
     variables = {"params": {k: v for k, v in params.items() if k != "teacher_head"}}
     pooled = []
     for start in range(0, len(chosen), 512):
@@ -60,7 +63,83 @@ def decoder_readout(
         encoded = model.apply(variables, jnp.asarray(tokens), method="encode")[0]
         mask = (tokens > 0)[..., None]
         pooled.append((np.asarray(encoded) * mask).sum(1) / mask.sum(1))
-    inputs = np.concatenate(pooled).astype(np.float64)
+    return np.concatenate(pooled)
+
+
+def _short_texts(data: batches.Data, count: int) -> np.ndarray:
+    return np.flatnonzero(data.texts.lengths < _READOUT_LENGTH)[:count]
+
+
+def earlier_model(
+    folder: pathlib.Path,
+    model: models.T5,
+    params: dict[str, Any],
+    data: batches.Data,
+) -> dict[str, Any]:
+    """Parameters of an earlier base for a vocabulary of its own.
+
+    Args:
+        folder: Model folder with the same shape, whatever its vocabulary.
+        model: The new model.
+        params: Its parameters with the training head, for their form.
+        data: The new vocabulary, and texts to fit the head on.
+
+    Raises:
+        ValueError: The folder's model has other shapes.
+    """
+    earlier = checkpoint.load_model(folder)
+    old = dict(traverse_util.flatten_dict(models.unstack_layers(earlier.params)))
+    flat: dict[Any, Any] = dict(traverse_util.flatten_dict(params))
+    name, head = ("token_embedder", "embedding"), ("teacher_head", "kernel")
+    for path, leaf in flat.items():
+        if path in (name, head):
+            continue
+        if path not in old or old[path].shape != leaf.shape:
+            raise ValueError(f"--start {folder}: {'/'.join(path)} has another shape")
+        flat[path] = jnp.asarray(old[path], jnp.float32)
+    pieces = vocabulary.load(folder / "sentencepiece.model")
+    table = np.asarray(old[name], np.float32)
+    flat[name] = jnp.asarray(_translated(np.array(flat[name]), table, pieces, data))
+    moved = traverse_util.unflatten_dict(flat)
+    chosen = _short_texts(data, _READOUT_TEXTS)
+    pooled = _pooled(model, moved, data, chosen).astype(np.float64)
+    fitted = _ridge(pooled, data.vectors[chosen].astype(np.float64))
+    flat[head] = jnp.asarray(fitted * (_HEAD_SIZE / fitted.std()), jnp.float32)
+    return traverse_util.unflatten_dict(flat)
+
+
+def _translated(
+    out: Float[np.ndarray, "vocab embed"],
+    table: Float[np.ndarray, "old embed"],
+    old: Any,
+    data: batches.Data,
+) -> Float[np.ndarray, "vocab embed"]:
+    """Embeddings of the new pieces out of those of their old pieces; marks stay."""
+    new, size = data.pieces, data.vocab_size
+    for number in range(size):
+        if number >= new.get_piece_size():  # sentinels, counted from the end
+            out[number] = table[number - size]
+            continue
+        piece = new.id_to_piece(number)
+        same = old.piece_to_id(piece)
+        if piece == vocabulary.NEWLINE and same == old.unk_id():
+            same = old.piece_to_id("\n")
+        if same != old.unk_id() or new.is_unknown(number):
+            out[number] = table[same]
+            continue
+        found = old.encode(piece if piece.startswith("▁") else "a" + piece)
+        found = found if piece.startswith("▁") else found[1:]
+        if found and not {vocabulary.CAPITAL, vocabulary.CAPITALS} & set(piece):
+            out[number] = table[found].mean(0)
+    return out
+
+
+def decoder_readout(
+    model: models.T5, params: dict[str, Any], data: batches.Data
+) -> dict[str, Any]:
+    """Parameters with a decoder that reads phrases off the encoder's mean output."""
+    chosen = _short_texts(data, _READOUT_TEXTS)
+    inputs = _pooled(model, params, data, chosen).astype(np.float64)
     normed = _normed(np.asarray(params["token_embedder"]["embedding"]))
     wanted = np.stack([_answer(normed, data, i) for i in chosen])
     readout = _ridge(inputs, wanted)

@@ -296,6 +296,7 @@ def train(
     work: pathlib.Path,
     out: pathlib.Path,
     settings: Settings,
+    start: pathlib.Path | None = None,
     stop_at: int | None = None,
     dtype: str = "float32",
 ) -> dict[str, Any]:
@@ -305,6 +306,7 @@ def train(
         work: Folder that `prepare` wrote.
         out: Folder of the training state and log.
         settings: What to train.
+        start: An earlier base whose layers and embeddings to begin with.
         stop_at: Step to stop at, as an interruption would.
         dtype: Of the computation.
 
@@ -316,6 +318,8 @@ def train(
     config = settings.config(data.vocab_size, dtype)
     model = models.T5(config)
     params = initial_params(work, config, data)
+    if start is not None:
+        params = starts.earlier_model(start, model, params, data)
     state = initial_state(params, settings)
     first, state_file = 0, out / "state.safetensors"
     if state_file.is_file():
@@ -327,7 +331,9 @@ def train(
     last = settings.num_steps if stop_at is None else min(stop_at, settings.num_steps)
     for step in range(first, last):
         if step == settings.distil_steps:
-            averaged = starts.decoder_readout(model, state[2], data)
+            averaged = state[2]
+            if start is None:
+                averaged = starts.decoder_readout(model, averaged, data)
             state = averaged, state[1], jax.tree.map(jnp.copy, averaged)
         kind, batch = batch_at(data, settings, step)
         state, metrics = step_fn(state, batch, kind=kind)
