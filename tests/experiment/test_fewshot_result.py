@@ -232,3 +232,40 @@ def test_bad_input_is_refused_before_anything_is_written(
             base, arguments.pop("rows"), out=tmp_path / "out", **arguments
         )
     assert not (tmp_path / "out").exists()
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_rows_that_an_adapter_was_trained_on_are_predicted_but_not_scored(
+    tested, base, rows, test_rows, tmp_path
+):
+    numbers = experiment.evaluate(
+        output_dir=tmp_path / "out",
+        base=base,
+        task=write_rows(tmp_path / "rows.jsonl", [*rows, *test_rows]),
+        adapter=tested.adapter,
+    )
+    texts = {row["text"] for row in rows}
+    unseen = sum(row["text"] not in texts for row in test_rows)
+    assert numbers["num_trained_on"] >= 16
+    assert numbers["num_rows"] >= unseen
+    assert numbers["num_rows"] + numbers["num_trained_on"] == 34
+    matrix = np.array(numbers["confusion_matrix"])
+    assert matrix.sum() == numbers["num_rows"]
+    lines = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
+    assert len(lines) == 35
+
+
+def test_an_adapter_is_not_scored_on_nothing_but_its_own_rows(
+    validated, base, rows, tmp_path
+):
+    with pytest.raises(ValueError, match="trained on all 24 rows"):
+        experiment.evaluate(
+            output_dir=tmp_path / "out",
+            base=base,
+            task=write_rows(tmp_path / "rows.jsonl", rows),
+            adapter=validated.adapter,
+        )

@@ -2,8 +2,8 @@ r"""Score an adapter, or the frozen model alone, on the labelled rows of a task.
 
 CHECKPOINT_PATH is an adapter's directory, the directory of a finished run, or None
 for the frozen model. MIXTURE_OR_TASK_NAME is a task, or the path of a file of rows,
-which the adapter's own template and choices then render. EVAL_OUTPUT_DIR gets
-predictions.csv and metrics.json.
+which the adapter's own template and choices then render. Rows that the adapter was
+trained on are not scored. EVAL_OUTPUT_DIR gets predictions.csv and metrics.json.
 
 Example:
   tfew eval --gin_file models/embedded.gin --gin_file runs/eval.gin \
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         search_paths=args.gin_search_paths,
     ) as configured:
         result = configured(on_start=configuration.save)
+    if trained_on := result["num_trained_on"]:
+        print(f"note: the adapter was trained on {trained_on} of the rows; not scored")
     print(
         f"accuracy {result['accuracy']:.4f}  macro-F1 {result['macro_f1']:.4f}  "
         f"rows {result['num_rows']}"

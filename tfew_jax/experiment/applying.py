@@ -62,6 +62,9 @@ def score_rows(
 ) -> dict[str, Any]:
     """Scores labelled rows; writes predictions.csv and metrics.json.
 
+    Rows that the adapter was trained on are predicted but not scored; their number is
+    `num_trained_on`.
+
     Args:
         output_dir: Where the files go; not the directory of a run.
         base: The model.
@@ -75,8 +78,10 @@ def score_rows(
         on_start: Called with the directory before anything compiles.
 
     Raises:
-        ValueError: If adapter, model and rows do not fit together.
+        ValueError: If adapter, model and rows do not fit together, or the adapter was
+            trained on all rows.
     """
+    adapter = None if adapter is None else load_adapter(adapter, base)
     path, predictions, split = _predict(
         base,
         task,
@@ -88,10 +93,22 @@ def score_rows(
         output_dir=output_dir,
         on_start=on_start,
     )
-    labels = split.labels[[p.row for p in predictions]]
-    best = np.array([p.label for p in predictions])
-    numbers = summary.scores(best, labels, num_choices=split.tokens.num_choices)
-    numbers = {**numbers, "num_rows": len(labels), "versions": results.versions()}
+    trained = set() if adapter is None else set(adapter.metadata.get("train_rows", ()))
+    digests = split.digests
+    scored = [p for p in predictions if digests[p.row] not in trained]
+    if not scored:
+        raise ValueError(
+            f"the adapter was trained on all {len(predictions)} rows, so that their "
+            "accuracy says nothing; give rows it has not seen"
+        )
+    labels = split.labels[[p.row for p in scored]]
+    best = np.array([p.label for p in scored])
+    numbers = {
+        **summary.scores(best, labels, num_choices=split.tokens.num_choices),
+        "num_rows": len(scored),
+        "num_trained_on": len(predictions) - len(scored),
+        "versions": results.versions(),
+    }
     directory.write_json(path / "metrics.json", numbers)
     return numbers
 

@@ -37,6 +37,12 @@ class Split:
         return [(row.inputs, row.choices) for row in self.rendered]
 
     @property
+    def digests(self) -> list[str]:
+        """Hashes of `copies`, by which an adapter knows the rows it was trained on."""
+        texts = (json.dumps(copy) for copy in self.copies)
+        return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
+
+    @property
     def labels(self) -> Int[np.ndarray, " rows"]:
         """Index of the right choice of every row; -1 without one."""
         return self.tokens.label

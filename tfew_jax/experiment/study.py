@@ -357,11 +357,13 @@ class Study:
         }
 
     def _metadata(self, run: plan.Run) -> dict[str, Any]:
+        digests = self.splits.train.digests
         return {
             "base": self.base.source,
             "base_fingerprint": self.base.fingerprint,
             "seed": run.seed,
             "num_train_rows": len(run.train_rows),
+            "train_rows": sorted({digests[row] for row in run.train_rows}),
             "recipe": self.recipe.to_dict(),
             "versions": results.versions(),
         }
