@@ -19,7 +19,7 @@ _SHORT_PHRASE = 3  # the same in most batches: short answers are cheap
 _SHORT_SHARE = 0.75
 _OPTIONS_SHARE = 0.2  # of the batches: rows name their choices
 _SMALL_SHARE = 0.15  # of the texts: without capitals
-_CHOICE_STYLES = (("as they are", 0.6), ("small", 0.2), ("capitalised", 0.2))
+_CHOICE_STYLES = {"as they are": 0.6, "small": 0.2, "capitalised": 0.2}
 _TEMPERATURE = 0.07  # of the teacher's similarities as a distribution over choices
 # kind of row, share of a batch
 _MIXTURE = (
@@ -157,8 +157,8 @@ class Data:
         self, rng: np.random.Generator, choices: list[np.ndarray]
     ) -> list[np.ndarray]:
         """Choices as they are, all without capitals, or each with a first one."""
-        styles, shares = zip(*_CHOICE_STYLES, strict=True)
-        style = styles[int(rng.choice(len(styles), p=shares))]
+        shares = list(_CHOICE_STYLES.values())
+        style = list(_CHOICE_STYLES)[int(rng.choice(len(shares), p=shares))]
         styled = choices
         if style == "small":
             styled = [self._small(choice) for choice in choices]

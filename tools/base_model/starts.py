@@ -88,7 +88,9 @@ def earlier_model(
         ValueError: The folder's model has other shapes.
     """
     earlier = checkpoint.load_model(folder)
-    old = dict(traverse_util.flatten_dict(models.unstack_layers(earlier.params)))
+    old: dict[Any, Any] = dict(
+        traverse_util.flatten_dict(models.unstack_layers(earlier.params))
+    )
     flat: dict[Any, Any] = dict(traverse_util.flatten_dict(params))
     name, head = ("token_embedder", "embedding"), ("teacher_head", "kernel")
     for path, leaf in flat.items():
