@@ -39,8 +39,9 @@ def reference(shared, request):
     return log_probs_fn, halves, batch, expected
 
 
-# Tests compile without optimization (see conftest.py), which rounds more often.
-AS_USERS_COMPILE = {"xla_backend_optimization_level": 3}
+# Tests compile without optimization (see conftest.py), which rounds more often; and the
+# compiler's algebraic rewriting costs this ill-conditioned model a digit on some CPUs.
+PRECISE = {"xla_backend_optimization_level": 3, "xla_disable_hlo_passes": "algsimp"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def computed(reference):
             jax.value_and_grad(
                 functools.partial(objective, masked_offset=offset), has_aux=True
             ),
-            compiler_options=AS_USERS_COMPILE,
+            compiler_options=PRECISE,
         )(trainable)
         for offset in (True, False)
     }

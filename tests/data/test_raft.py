@@ -127,6 +127,16 @@ def test_two_long_parts_share_the_cut(folder, words):
     assert prompt.endswith("\nLabel:")
 
 
+def test_a_text_that_is_spelled_in_bytes_is_cut_between_characters(folder, words):
+    task = raft.load(TASK, folder)
+    row = {**task.train[0], "Paper title": "東京" * 60}
+    for max_length in range(60, 66):
+        prompt = raft._prompt(task, row, words, "none", max_length)
+        assert len(words.encode(prompt)) <= max_length
+        assert "\ufffd" not in prompt
+        assert prompt.count("東") >= 3
+
+
 def test_names_that_leave_no_room_are_an_error(folder, words):
     task = raft.load(TASK, folder)
     message = message_of(raft.make_rows, task, "train", words, max_length=5)

@@ -80,7 +80,8 @@ def attend(params_of, x=X):
     arguments = {"adapter_index": None, "keys": None}
     init = attention.init(jax.random.key(0), x, x, mask, None, **arguments)
     params = layers.nn.unbox(init)["params"]
-    return attention.apply({"params": params_of(params)}, x, x, mask, None, **arguments)
+    arguments |= {"memory": x, "mask": mask, "bias": None}
+    return attention.apply({"params": params_of(params)}, x, **arguments)[0]
 
 
 def test_a_zero_key_vector_attends_to_all_positions_alike():

@@ -211,14 +211,13 @@ def _prompt(
     named = _named_labels(task, labels)
     parts = {"": task.instruction}  # may be cut, as the fields may
     parts |= {f: row[f].strip() for f in task.fields if row[f].strip()}
+    tokens = {n: tokenizer.encode(text, add_eos=False) for n, text in parts.items()}
     while True:
         lines = [f"{name}: {text}" for name, text in parts.items() if name]
         prompt = "\n".join([parts[""] + named, *lines, _END])
         excess = len(tokenizer.encode(prompt)) - max_length
         if excess <= 0:
             return prompt
-        tokens = {n: tokenizer.encode(text, add_eos=False) for n, text in parts.items()}
-        lengths = sorted((len(ids) for ids in tokens.values()), reverse=True)
         longest = max(tokens, key=lambda name: len(tokens[name]))
         if not tokens[longest]:
             raise RaftError(
@@ -226,9 +225,11 @@ def _prompt(
                 f"{max_length} tokens; allow longer inputs, or do not name the labels"
             )
         # Not far below the next one, so that two long parts share the cut.
-        cut = min(excess, max(8, lengths[0] - [*lengths, 0][1]))
-        kept = tokens[longest][: max(0, len(tokens[longest]) - cut)]
-        parts[longest] = tokenizer.decode(kept)
+        others = [len(ids) for name, ids in tokens.items() if name != longest]
+        cut = min(excess, max(8, len(tokens[longest]) - max(others, default=0)))
+        tokens[longest] = tokens[longest][: max(0, len(tokens[longest]) - cut)]
+        # A character that was cut within its bytes is no text.
+        parts[longest] = tokenizer.decode(tokens[longest]).rstrip("\ufffd")
 
 
 def _json_lines(path: pathlib.Path) -> list[Any]:
