@@ -2,6 +2,11 @@
 
 A template is text with one `{}` (two for pairs of texts); a verbaliser names the
 classes in order. `lay_out` puts a template on several lines.
+
+The prompts that the base is measured with (the example tasks' and those of
+tools/real_data.py) are not among the wordings, nor are their words for bad and good
+among the sentiment answers: zero-shot accuracy is that of a prompt never seen, as for
+T0's held-out tasks. A test compares them.
 """
 
 LINE_BREAKS = (" ", "\n", "\n\n")
@@ -23,8 +28,6 @@ OPTIONS = (  # wordings that name the choices; the second `{}` stands for them
 OPTIONS_FIRST = 5  # from this one on the choices come before the text
 
 SENTIMENT = (
-    "Review: {} Sentiment?",
-    "Review: {} Sentiment:",
     "{} It was",
     "{}",
     "{} The reviewer found it",
@@ -39,7 +42,6 @@ SENTIMENT = (
     "{} In one word:",
 )
 SENTIMENT_WORDS = (  # negative, positive
-    ("bad", "good"),
     ("negative", "positive"),
     ("terrible", "great"),
     ("awful", "wonderful"),
@@ -59,7 +61,6 @@ SENTIMENT_WORDS = (  # negative, positive
     ("one star", "five stars"),
     ("thumbs down", "thumbs up"),
     ("Negative", "Positive"),
-    ("Bad", "Good"),
 )
 RECOMMEND = (
     "{} Would they recommend it?",
