@@ -1,13 +1,18 @@
 """The base is measured with prompts and answers that it was not trained on."""
 
+import pathlib
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from tfew_jax.data import tasks
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+
 import real_data
 from base_model import prompts
-from tfew_jax.data import tasks
 
 WORDINGS = [
     wording
