@@ -266,7 +266,7 @@ def test_missing_arguments_are_named(capsys):
     assert "--train is missing" in error_of(capsys, "fewshot")
     assert "--template is missing" in error_of(capsys, "fewshot", "--train", "a.csv")
     assert "--gin_file is missing" in error_of(capsys, "train")
-    assert "unknown --task 'intent'; available: customer_intent" in error_of(
+    assert "unknown --task 'intent'; available: anli-r1, anli-r2" in error_of(
         capsys, "fewshot", "--task", "intent"
     )
 

@@ -1,5 +1,6 @@
 """Every packaged gin file parses with the files its header asks for."""
 
+import itertools
 import re
 
 import gin
@@ -12,6 +13,8 @@ FILES = packaged.names()
 ENTRIES = {
     "runs/train.gin": experiment.train,
     "runs/fewshot.gin": experiment.train,
+    "runs/tfew.gin": experiment.train,
+    "runs/raft_banking_77.gin": experiment.train,
     "runs/eval.gin": experiment.evaluate,
     "runs/infer.gin": experiment.infer,
 }
@@ -25,6 +28,11 @@ VALUES = {  # of the macros that only a user can give
     "TEMPLATES": "['{{text}}']",
     "CHOICES": "'bad ||| good'",
     "INITIAL_CHECKPOINT_PATH": "'base'",
+    "INITIAL_ADAPTER_PATH": "'vectors'",
+    "DATA_DIR": "'data'",
+    "BENCHMARK": "'rte'",
+    "RAFT_TASK": "'overruling'",
+    "SEEDS": "(0,)",
 }
 MACRO = re.compile(r"\b[A-Z]+(?:_[A-Z]+)*\b")
 
@@ -34,7 +42,11 @@ def read(name):
 
 
 def header(name):
-    return "".join(re.findall(r"^#.*\n", read(name).partition("from __gin__")[0], re.M))
+    return "".join(itertools.takewhile(lambda line: line[0] == "#", lines(name)))
+
+
+def lines(name):
+    return read(name).splitlines(keepends=True)
 
 
 def section(name, title, end):
@@ -44,16 +56,22 @@ def section(name, title, end):
 
 
 def defined(name):
-    return set(re.findall(rf"^({MACRO.pattern}) =", read(name), re.M))
+    return set(re.findall(rf"^({MACRO.pattern}) = (?!%gin)", read(name), re.M))
+
+
+def required(name):
+    return set(re.findall(rf"^({MACRO.pattern}) = %gin.REQUIRED", read(name), re.M))
 
 
 def included(name):
-    return re.findall(r"^include '(.*)'", read(name), re.M)
+    direct = re.findall(r"^include '(.*)'", read(name), re.M)
+    return [*direct, *(other for one in direct for other in included(one))]
 
 
 def bindings_for(files):
     text = "".join(read(name) for file in files for name in [file, *included(file)])
     have = {macro for file in files for macro in defined(file)}
+    have -= {macro for file in files for macro in required(file)}
     return [
         f"{macro}={value}"
         for macro, value in VALUES.items()
@@ -78,7 +96,7 @@ def test_the_header_says_what_is_provided_and_required_and_a_command(name):
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_parses_with_those_it_requires(name):
     files = [*(REST | {name.split("/")[0]: name}).values()]
-    entry = ENTRIES[files[-1]]
+    entry = ENTRIES.get(files[-1], experiment.train)
     with configuration.parsed(
         entry=entry, files=files, bindings=bindings_for(files)
     ) as configured:

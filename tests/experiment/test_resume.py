@@ -13,7 +13,7 @@ import pytest
 from tfew_jax import peft
 from tfew_jax.checkpoint import adapter as adapters
 from tfew_jax.checkpoint import run as run_checkpoints
-from tfew_jax.data import fewshot
+from tfew_jax.data import fewshot, tasks
 from tfew_jax.experiment import directory, plan, progress, study, tuning
 
 NUM_STEPS = 6
@@ -27,10 +27,12 @@ class Killed(BaseException):
 def experiment_of_two_folds(base, rows):
     return study.Study(
         base,
-        fewshot.TaskSpec(
-            templates=["{{text}}", "Film: {{text}}"], choices="bad ||| good"
+        tasks.Task(
+            spec=fewshot.TaskSpec(
+                templates=["{{text}}", "Film: {{text}}"], choices="bad ||| good"
+            ),
+            train=rows,
         ),
-        rows=rows,
         method=peft.get("ia3")(),
         recipe=tuning.Recipe(num_steps=NUM_STEPS),
         protocol=plan.Protocol(seeds=(0,), num_folds=2),

@@ -6,6 +6,7 @@ path). Files never carry the adapters axis: one directory, one adapter.
 """
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ class Adapter:
         )
         for name, leaf in layout.flatten(self.params).items():
             model.checked(np.asarray(leaf), name, Path(source))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the arrays and their names."""
+        digest = hashlib.sha256()
+        for name, leaf in sorted(layout.flatten(self.params).items()):
+            digest.update(name.encode())
+            digest.update(np.asarray(leaf, np.float32).tobytes())
+        return digest.hexdigest()[:16]
 
     def attach(self, params: Params) -> dict[str, Any]:
         """Parameters of the adapted model: the given ones and the adapter's."""

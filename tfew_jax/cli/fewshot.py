@@ -6,11 +6,15 @@ stratified 5-fold cross-validation gives the accuracy, and a last adapter is tra
 on all rows. Accuracy on rows that an adapter was trained on is never reported.
 
 Of several templates one is drawn for every row and step in training; the first one
-scores and predicts. The adapter in DIR/adapter is the first seed's, the one of all
-rows where there is no --test, so that no test row chose it.
+scores (but see --eval-templates) and predicts. The adapter in DIR/adapter is the
+first seed's, the one of all rows where there is no --test, so that no test row chose
+it.
 
 The run is `tfew train` with the configuration in DIR/config.gin. The same command
 goes on where a stopped one was, and does nothing once it is finished.
+
+--task rte and the like rerun T-Few's evaluation of one of its sets: its draws, the
+templates that `tfew templates fetch` gets, a random one for every row.
 
 Example:
   tfew fewshot --train rows.csv --template 'Review: {{text}} Sentiment?' \
@@ -20,6 +24,8 @@ Example:
 import argparse
 import math
 import pathlib
+
+_RAFT = "raft/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label", metavar="COLUMN", help="index or text of the right choice"
     )
     rows.add_argument(
-        "--task", metavar="NAME", help="an embedded example task instead of files"
+        "--task",
+        metavar="NAME",
+        help="a task instead of files: an embedded one, one of the papers' sets such "
+        "as rte, or one of RAFT such as raft/overruling",
+    )
+    rows.add_argument(
+        "--data-dir", metavar="DIR", help="where the rows of a set or of RAFT are"
+    )
+    rows.add_argument(
+        "--shots-dir", metavar="DIR", help="T-Few's published subsets, not draws"
+    )
+    rows.add_argument(
+        "--templates-dir", metavar="DIR", help="default what `tfew templates` keeps"
+    )
+    rows.add_argument(
+        "--allow-partial-train",
+        action="store_true",
+        help="draw from a training file that is not the official one",
     )
     rows.add_argument(
         "--shots", type=int, metavar="N", help="rows to draw; default all"
@@ -56,6 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seeds,
         metavar="0,1,…",
         help="default 0,1,32,42,1024 with test rows, else 0",
+    )
+    runs.add_argument(
+        "--eval-templates",
+        type=_eval_templates,
+        metavar="first,random,all,0,…",
+        help="which templates render scored rows; default random for the papers' "
+        "sets, else the first one",
     )
     runs.add_argument("--base", metavar="DIR", help="model; default the embedded base")
     runs.add_argument("--vocabulary", metavar="FILE", help="if DIR of --base has none")
@@ -96,16 +126,25 @@ def config_text(args: argparse.Namespace) -> str:
         "TEMPLATES": [text.replace("\\n", "\n") for text in args.template],
         "CHOICES": args.choices,
         "LABEL": args.label,
+        "DATA_DIR": _source(args.data_dir),
+        "SHOTS_DIR": _absolute(args.shots_dir),
+        "TEMPLATES_DIR": _absolute(args.templates_dir),
+        "ALLOW_PARTIAL_TRAIN": args.allow_partial_train or None,
         "NUM_SHOTS": args.shots,
         "SEEDS": args.seeds,
+        "EVAL_TEMPLATES": args.eval_templates,
         "TRAIN_STEPS": args.steps,
         "BATCH_SIZE": args.batch_size,
         "LEARNING_RATE": args.learning_rate,
     }
-    if args.seeds is None and args.test is None and args.task is None:
+    task, run, more = _task_and_run(args.task)
+    if (
+        args.seeds is None
+        and args.test is None
+        and (not args.task or "RAFT_TASK" in more)
+    ):
         macros["SEEDS"] = (0,)  # cross-validation repeats by folds
-    given = {name: value for name, value in macros.items() if value not in (None, [])}
-    task = args.task or "csv"
+    given = {n: v for n, v in (macros | more).items() if v not in (None, [])}
     lines = [
         "# Written by `tfew fewshot`; the same run again:",
         "#   tfew train --gin_file config.gin",
@@ -115,11 +154,30 @@ def config_text(args: argparse.Namespace) -> str:
         "include 'models/embedded.gin'",
         f"include 'methods/{args.method}.gin'",
         f"include 'tasks/{task}.gin'",
-        "include 'runs/fewshot.gin'",
+        f"include 'runs/{run}.gin'",
         "",
         *(f"{name} = {value!r}" for name, value in given.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _task_and_run(name: str | None) -> tuple[str, str, dict[str, str]]:
+    """Gin files of the task and of the run, and macros beside."""
+    if name is None:
+        return "csv", "fewshot", {}
+    if name.startswith(_RAFT):
+        task = name.removeprefix(_RAFT)
+        run = "raft_banking_77" if task == "banking_77" else "fewshot"
+        return "raft", run, {"RAFT_TASK": task}
+    return name, "tfew" if name in _sets() else "fewshot", {}
+
+
+def _sets() -> list[str]:
+    """The papers' sets: tasks whose gin file includes that of all sets."""
+    from tfew_jax.cli import packaged
+
+    files = packaged.files("tasks")
+    return [p.stem for p in files if "include 'tasks/benchmark.gin'" in p.read_text()]
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -141,17 +199,49 @@ def _check(args: argparse.Namespace) -> None:
     rate = args.learning_rate
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"--learning-rate must be a positive number, got {rate}")
+    _check_names(args)
+    in_set, in_raft = args.task in _sets(), (args.task or "").startswith(_RAFT)
+    if (in_set or in_raft) and not args.data_dir:
+        raise ValueError(f"--data-dir is missing: where the rows of {args.task} are")
+    allowed = {
+        "--data-dir": (args.data_dir, in_set or in_raft),
+        "--shots-dir": (args.shots_dir, in_set),
+        "--templates-dir": (args.templates_dir, in_set),
+        "--allow-partial-train": (args.allow_partial_train, in_set),
+    }
+    for flag, (value, has_use) in allowed.items():
+        if value and not has_use:
+            raise ValueError(
+                f"{flag} is for the papers' sets ({', '.join(_sets())})"
+                f"{' and RAFT' if flag == '--data-dir' else ''}; leave it out"
+            )
+
+
+def _check_names(args: argparse.Namespace) -> None:
     from tfew_jax.cli import packaged
 
-    for flag, kind in (("method", "methods"), ("task", "tasks")):
-        name = getattr(args, flag)
-        known = [path.stem for path in packaged.files(kind)]
-        if flag == "task":
-            known.remove("csv")
-        if name is not None and name not in known:
-            raise ValueError(
-                f"unknown --{flag} {name!r}; available: {', '.join(known)}"
-            )
+    known = [path.stem for path in packaged.files("methods")]
+    if args.method not in known:
+        raise ValueError(
+            f"unknown --method {args.method!r}; available: {', '.join(known)}"
+        )
+    if args.task is None or args.task.startswith(_RAFT):
+        return  # RAFT's names are checked where its data are read
+    templates = ("csv", "benchmark", "raft")  # need more than a name
+    known = [p.stem for p in packaged.files("tasks") if p.stem not in templates]
+    if args.task not in known:
+        raise ValueError(
+            f"unknown --task {args.task!r}; available: {', '.join(known)}, and "
+            "raft/NAME"
+        )
+
+
+def _source(path: str | None) -> str | None:
+    """A directory as an absolute path; `hub:` and `tfds:` stay in front."""
+    kind, colon, rest = (path or "").partition(":")
+    if colon and kind in ("hub", "tfds"):
+        return f"{kind}:{_absolute(rest)}" if rest else path
+    return _absolute(path)
 
 
 def _absolute(path: str | None) -> str | None:
@@ -168,3 +258,15 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not seeds:
         raise argparse.ArgumentTypeError("there is no seed; give one or more")
     return seeds
+
+
+def _eval_templates(text: str) -> tuple[str | int, ...]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise argparse.ArgumentTypeError("there is nothing; give first, random or all")
+    for part in parts:
+        if not part.isdecimal() and part not in ("first", "random", "all"):
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is none of first, random, all and indices from 0"
+            )
+    return tuple(int(part) if part.isdecimal() else part for part in parts)

@@ -16,8 +16,10 @@ import numpy as np
 from jaxtyping import Int
 
 from tfew_jax.data import labels as label_texts
-from tfew_jax.data import patterns, sources
+from tfew_jax.data import patterns, promptsource, sources
 from tfew_jax.data.templates import Rendered, Template, TemplateError
+
+DIALECTS = ("own", "uncut", "promptsource")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,30 +32,58 @@ class TaskSpec:
             or one `bad ||| good` for each template. Kept as the last of these.
         label_column: See `templates.Template`.
         name: For messages and records.
+        dialect: How templates are read: "own" as `templates` says, "uncut" the same
+            without cutting what is printed to 2,048 characters, "promptsource" as
+            `promptsource` does, for the templates of its sets.
+        template_names: For messages and records; None for numbers.
     """
 
     templates: str | Sequence[str]
     choices: str | Sequence[str]
     label_column: str | None = None
     name: str = "task"
+    dialect: str = "own"
+    template_names: Sequence[str] | None = None
 
     def __post_init__(self):
         texts = self.templates
         texts = (texts,) if isinstance(texts, str) else tuple(texts)
         if not texts:
             raise ValueError(f"{self.name}: there are no templates; give at least one")
+        if self.dialect not in DIALECTS:
+            raise ValueError(
+                f"{self.name}: dialect {self.dialect!r} is none of {list(DIALECTS)}"
+            )
+        names = self.template_names
+        if names is not None and len(names) != len(texts):
+            raise ValueError(
+                f"{self.name}: {len(names)} template_names for {len(texts)} templates"
+            )
         object.__setattr__(self, "templates", texts)
+        object.__setattr__(self, "template_names", None if names is None else (*names,))
         object.__setattr__(self, "choices", _per_template(self.choices, len(texts)))
         for template in self.compiled:  # mistakes show now
-            if not template.reads_row:
+            if isinstance(template, Template) and not template.reads_row:
                 raise ValueError(
                     f"{template.name}: reads no column, so that all rows would be the "
                     "same text; a column is written {{column}}"
                 )
 
     @functools.cached_property
-    def compiled(self) -> tuple[Template, ...]:
+    def compiled(self) -> tuple[Template | promptsource.Template, ...]:
         """The templates, ready to render."""
+        texts = zip(self.templates, self.choices, strict=True)
+        if self.dialect == "promptsource":
+            return tuple(
+                promptsource.Template(
+                    set_name=self.name,
+                    index=index,
+                    name=self.template_name(index) or "",
+                    text=text,
+                    choices=choices,
+                )
+                for index, (text, choices) in enumerate(texts)
+            )
         many = len(self.templates) > 1
         return tuple(
             Template(
@@ -61,20 +91,28 @@ class TaskSpec:
                 choices,
                 label_column=self.label_column,
                 name=f"template {number} of {len(self.templates)}" if many else "",
+                truncate=self.dialect == "own",
             )
-            for number, (text, choices) in enumerate(
-                zip(self.templates, self.choices, strict=True), start=1
-            )
+            for number, (text, choices) in enumerate(texts, start=1)
         )
+
+    def template_name(self, index: int) -> str | None:
+        """The name of a template, where it has one."""
+        return None if self.template_names is None else self.template_names[index]
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON values, for `from_dict`."""
-        return {
+        values: dict[str, Any] = {
             "name": self.name,
             "templates": list(self.templates),
             "choices": list(self.choices),
             "label_column": self.label_column,
         }
+        if self.dialect != "own":
+            values["dialect"] = self.dialect
+        if self.template_names is not None:
+            values["template_names"] = list(self.template_names)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TaskSpec":
@@ -136,7 +174,7 @@ def render_rows(
         place = sources.where(row, index)
         for template, column in zip(spec.compiled, rendered, strict=True):
             try:
-                column.append(template.render(row, with_label=with_labels))
+                column.append(_render(template, row, with_labels))
             except TemplateError as error:
                 raise TemplateError(f"{place}: {error}") from None
         labels = {column[-1].label for column in rendered}
@@ -151,6 +189,23 @@ def render_rows(
                 "choices in the same order"
             )
     return rendered
+
+
+def _render(
+    template: Template | promptsource.Template, row: Mapping[str, Any], labelled: bool
+) -> Rendered:
+    rendered = template.render(row, with_label=labelled)
+    if isinstance(rendered, promptsource.Rendered):
+        if not rendered.choices:
+            raise TemplateError(f"{template}: it has no answer choices to rank")
+        if str(row.get("label", "")).strip() == "-1":  # would index the last choice
+            return Rendered(rendered.inputs, rendered.choices, None)
+        if labelled and rendered.label is None:
+            raise TemplateError(
+                f"{template}: its target {rendered.target!r} is none of the choices "
+                f"{label_texts.show(rendered.choices)}"
+            )
+    return Rendered(rendered.inputs, rendered.choices, rendered.label)
 
 
 def _no_label(row: Mapping[str, Any], spec: TaskSpec, choices: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Tasks with their rows: the embedded examples, and those made of files.
+"""Tasks with their rows: the embedded examples, files, the papers' sets, RAFT.
 
 An embedded task is a folder `assets/tasks/<name>` with `train.csv`, `test.csv` and
 `task.json`, which holds description, templates, choices and label column.
@@ -8,11 +8,19 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tfew_jax
-from tfew_jax.data import fewshot, sources
+from tfew_jax.data import (
+    benchmarks,
+    fewshot,
+    promptsource,
+    promptsource_sets,
+    raft,
+    sources,
+    tokenizer,
+)
 
 _FOLDER = pathlib.Path(tfew_jax.__file__).parent / "assets" / "tasks"
 
@@ -25,17 +33,31 @@ class Task:
         spec: Templates, choices and label column.
         train: Rows to draw from.
         test: Rows to measure accuracy on, if there are any.
+        predict: Rows to predict, if the task brings them.
+        draws: Indices of the rows of each seed, where they are drawn already.
+        submission: From the predicted labels of `predict` to the text of a
+            predictions.csv that the task's authors take.
+        notes: What a user should know of it, a line each.
         description: One sentence about it.
     """
 
     spec: fewshot.TaskSpec
     train: Sequence[Mapping[str, Any]]
-    test: Sequence[Mapping[str, Any]] | None
+    test: Sequence[Mapping[str, Any]] | None = None
+    predict: Sequence[Mapping[str, Any]] | None = None
+    draws: Mapping[int, Sequence[int]] | None = None
+    submission: Callable[[Sequence[int]], str] | None = None
+    notes: tuple[str, ...] = ()
     description: str = ""
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+
+# For rows that are cut to so many tokens.
+MakeTask = Callable[[tokenizer.Tokenizer, int], Task]
+SEEDS = (0, 1, 32, 42, 1024)  # T-Few's
 
 
 def names() -> list[str]:
@@ -99,3 +121,131 @@ def from_files(
     return Task(
         spec=spec, train=rows, test=None if test is None else sources.load_rows(test)
     )
+
+
+def benchmark(
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str],
+    shots_dir: str | os.PathLike[str] | None = None,
+    templates_dir: str | os.PathLike[str] | None = None,
+    templates: Sequence[str | int] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    num_shots: int | None = None,
+    allow_partial_train: bool = False,
+) -> Task:
+    """One of the papers' sets with T-Few's rows and promptsource's templates.
+
+    Liu et al., 2022 (https://arxiv.org/abs/2205.05638), Section 3: the templates are
+    those that ask for the set's own task; ones that do not apply to every row, as four
+    of COPA's, are left out with a note.
+
+    Args:
+        name: One of `benchmarks.names()`.
+        data_dir: Where the set's rows are, see `benchmarks.load`.
+        shots_dir: T-Few's published subsets, instead of drawing from the training rows.
+        templates_dir: See `promptsource_sets.names`.
+        templates: Names or indices of promptsource's templates of the set.
+        seeds: Of the draws; none where nothing is trained.
+        num_shots: Rows of a draw; None for T-Few's number.
+        allow_partial_train: See `benchmarks.draw`.
+
+    Raises:
+        ValueError: Rows or templates cannot be had, or do not fit together.
+    """
+    described = benchmarks.get(name)
+    test = benchmarks.load(name, described.evaluation, data_dir)
+    train, draws = [], {}
+    for seed in seeds:
+        if shots_dir is not None:
+            rows = benchmarks.published(name, shots_dir, seed=seed)
+        else:
+            rows = benchmarks.draw(
+                name,
+                data_dir,
+                seed=seed,
+                num_shots=num_shots,
+                allow_partial_train=allow_partial_train,
+            )
+        draws[seed] = range(len(train), len(train) + len(rows))
+        train += rows
+    chosen = _templates(described.template_set, templates_dir, templates)
+    notes: tuple[str, ...] = ()
+    if templates is None:
+        fitting = [t for t in chosen if all(map(t.applies, [*train, *test]))]
+        if left := [repr(t.name) for t in chosen if t not in fitting]:
+            notes = (
+                f"{len(left)} templates do not apply to every row and are left out: "
+                f"{', '.join(left)}",
+            )
+        chosen = fitting
+    spec = fewshot.TaskSpec(
+        templates=[template.text for template in chosen],
+        choices=[template.choices or "" for template in chosen],
+        template_names=[template.name for template in chosen],
+        label_column="label",
+        name=name,
+        dialect="promptsource",
+    )
+    return Task(spec=spec, train=train, test=test, draws=draws, notes=notes)
+
+
+def _templates(
+    set_name: str,
+    directory: str | os.PathLike[str] | None,
+    wanted: Sequence[str | int] | None,
+) -> list[promptsource.Template]:
+    """Templates of a set that have answer choices: those named, or the original."""
+    found = promptsource_sets.load(set_name, directory)
+    if wanted is not None:
+        chosen = [found.at(w) if isinstance(w, int) else found.named(w) for w in wanted]
+        if without := [str(t) for t in chosen if t.choices is None]:
+            raise ValueError(f"{without[0]} has no answer choices to rank")
+        return chosen
+    chosen = [t for t in found.original_task if t.choices is not None]
+    if not chosen:
+        raise ValueError(f"{set_name} has no template for its own task with choices")
+    return chosen
+
+
+def raft_task(
+    name: str, *, data_dir: str | os.PathLike[str], labels: str = "paper"
+) -> MakeTask:
+    """A RAFT task: fifty labelled rows, rows to predict, and a submission of them.
+
+    Args:
+        name: One of `raft.NAMES`.
+        data_dir: See `raft.load`.
+        labels: Whether prompts name the labels, see `raft.make_rows`.
+
+    Returns:
+        What makes the task for a vocabulary and the most tokens of a prompt.
+
+    Raises:
+        ValueError: The task's files cannot be read.
+    """
+    task = raft.load(name, data_dir)
+
+    def make(vocabulary: tokenizer.Tokenizer, max_length: int) -> Task:
+        def rows(split: str) -> list[sources.Row]:
+            return raft.make_rows(
+                task, split, vocabulary, labels=labels, max_length=max_length
+            )
+
+        ids = [int(row["ID"]) for row in task.test]
+        return Task(
+            spec=fewshot.TaskSpec(
+                templates=raft.TEMPLATE,
+                choices=task.choices,
+                label_column="label",
+                name=name,
+                dialect="uncut",
+            ),
+            train=rows("train"),
+            predict=rows("test"),
+            submission=lambda found: raft.predictions_csv(
+                task, dict(zip(ids, found, strict=True))
+            ),
+        )
+
+    return make

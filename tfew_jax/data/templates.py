@@ -56,12 +56,14 @@ class Template:
         label_column: Column that holds the index or the text of the right choice;
             None means "label" where a row has such a column.
         name: How messages name the template; by default its first words.
+        truncate: Whether printed variables are cut, see above.
     """
 
     text: str
     choices: str
     label_column: str | None = None
     name: str = ""
+    truncate: bool = True
 
     def __post_init__(self):
         if not self.name:
@@ -127,7 +129,7 @@ class Template:
 
     @functools.cached_property
     def _patterns(self) -> "_Patterns":
-        return _Patterns.parse(self.text, self.name)
+        return _Patterns.parse(self.text, self.name, self.truncate)
 
     def _render_choices(self, view: "_View") -> list[str]:
         view.check_hidden(self._choices)
@@ -281,11 +283,11 @@ class _Patterns:
         return self.inputs.names | (self.target.names if self.target else frozenset())
 
     @classmethod
-    def parse(cls, text: str, name: str) -> "_Patterns":
+    def parse(cls, text: str, name: str, truncate: bool) -> "_Patterns":
         def pattern(tree: nodes.Template) -> patterns.Pattern:
-            return patterns.Pattern(tree, name=name, truncate=True)
+            return patterns.Pattern(tree, name=name, truncate=truncate)
 
-        tree = patterns.parse(text, name=name, truncate=True)
+        tree = patterns.parse(text, name=name, truncate=truncate)
         if not any(_has_separator(node) for node in _texts(tree)):
             return cls(pattern(tree), None, None)
         halves = _halves(tree)

@@ -3,12 +3,12 @@
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfew_jax import checkpoint, interop
-from tfew_jax.data import fewshot, sources, tasks
+from tfew_jax.data import fewshot, sources, tasks, tokenized
 from tfew_jax.experiment import directory, prepared, results, scoring, summary
 from tfew_jax.experiment.base import Base
 
@@ -36,16 +36,21 @@ def predict(
             cannot be rendered.
     """
     adapter = load_adapter(adapter, base)
-    spec, lengths, normalization = adapter_task(adapter)
+    carried = adapter_task(adapter)
     split = prepared.prepare(
-        rows, spec, base.tokenizer, lengths=lengths, with_labels=False
+        rows,
+        carried.spec,
+        base.tokenizer,
+        lengths=carried.lengths,
+        with_labels=False,
+        input_eos=carried.input_eos,
     )
     return scoring.score_split(
         base,
         split,
         adapter=adapter,
         batch_size=batch_size,
-        normalization=normalization,
+        normalization=carried.normalization,
     )
 
 
@@ -53,7 +58,7 @@ def score_rows(
     *,
     output_dir: PathLike,
     base: Base,
-    task: tasks.Task | PathLike,
+    task: tasks.Task | tasks.MakeTask | PathLike,
     adapter: checkpoint.Adapter | PathLike | None = None,
     lengths: Mapping[str, int] | None = None,
     batch_size: int = 32,
@@ -117,7 +122,7 @@ def predict_rows(
     *,
     output_dir: PathLike,
     base: Base,
-    task: tasks.Task | PathLike,
+    task: tasks.Task | tasks.MakeTask | PathLike,
     adapter: checkpoint.Adapter | PathLike | None = None,
     lengths: Mapping[str, int] | None = None,
     batch_size: int = 32,
@@ -150,7 +155,7 @@ def predict_rows(
 
 def _predict(
     base: Base,
-    task: tasks.Task | PathLike,
+    task: tasks.Task | tasks.MakeTask | PathLike,
     adapter: checkpoint.Adapter | PathLike | None,
     lengths: Mapping[str, int] | None,
     batch_size: int,
@@ -162,12 +167,23 @@ def _predict(
 ) -> tuple[pathlib.Path, list[prepared.Prediction], prepared.Split]:
     if adapter is not None:
         adapter = load_adapter(adapter, base)
-    spec, rows = _rows(task, adapter)
+    input_eos = True
     if adapter is not None and adapter.task is not None:
-        lengths = lengths or adapter.task.get("lengths")
-        normalization = normalization or adapter.task.get("normalization")
+        carried = adapter_task(adapter)
+        lengths = lengths or carried.lengths
+        normalization = normalization or carried.normalization
+        input_eos = carried.input_eos
+    if callable(task):
+        limits = tokenized.FEATURE_LENGTHS | dict(lengths or {})
+        task = task(base.tokenizer, limits["inputs"])
+    spec, rows = _rows(task, adapter, with_labels)
     split = prepared.prepare(
-        rows, spec, base.tokenizer, lengths=lengths, with_labels=with_labels
+        rows,
+        spec,
+        base.tokenizer,
+        lengths=lengths,
+        with_labels=with_labels,
+        input_eos=input_eos,
     )
     path = directory.make(output_dir)
     if (path / directory.SETTINGS).exists():
@@ -189,12 +205,14 @@ def _predict(
 
 
 def _rows(
-    task: tasks.Task | PathLike, adapter: checkpoint.Adapter | None
+    task: tasks.Task | PathLike, adapter: checkpoint.Adapter | None, with_labels: bool
 ) -> tuple[fewshot.TaskSpec, prepared.Rows]:
     """The rows to predict, and what renders them."""
     if isinstance(task, str) and task in tasks.names():
         task = tasks.get(task)
     if isinstance(task, tasks.Task):
+        if task.predict is not None and not with_labels:
+            return task.spec, task.predict
         if task.test is None:
             raise ValueError(
                 f"task {task.name} has no test rows; give a file of rows instead"
@@ -208,7 +226,7 @@ def _rows(
             f"{task} is a file of rows without a template; give an adapter, which "
             "carries one, or a task"
         )
-    return adapter_task(adapter)[0], rows
+    return adapter_task(adapter).spec, rows
 
 
 def load_adapter(
@@ -230,10 +248,17 @@ def load_adapter(
     return interop.load_adapter(path, base.config)
 
 
-def adapter_task(
-    adapter: checkpoint.Adapter,
-) -> tuple[fewshot.TaskSpec, dict[str, int] | None, str]:
-    """Template, lengths and normalization that an adapter carries.
+class CarriedTask(NamedTuple):
+    """What an adapter says about the rows it was trained for."""
+
+    spec: fewshot.TaskSpec
+    lengths: dict[str, int] | None
+    normalization: str
+    input_eos: bool
+
+
+def adapter_task(adapter: checkpoint.Adapter) -> CarriedTask:
+    """Templates, lengths and the rest that an adapter carries.
 
     Raises:
         ValueError: If it carries none, as adapters of other programs.
@@ -245,4 +270,6 @@ def adapter_task(
     settings = dict(adapter.task)
     lengths = settings.pop("lengths", None)
     normalization = settings.pop("normalization", "mean")
-    return fewshot.TaskSpec.from_dict(settings), lengths, normalization
+    input_eos = settings.pop("input_eos", True)
+    spec = fewshot.TaskSpec.from_dict(settings)
+    return CarriedTask(spec, lengths, normalization, input_eos)

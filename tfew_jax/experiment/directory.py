@@ -32,6 +32,7 @@ LOCK = ".lock"
 OWN_FILES = (
     *(FINISHED, RECORDS, "summary.json", "predictions.csv", "log.txt"),
     *("config.gin", "operative_config.gin", "adapter", "runs", "tensorboard"),
+    "submission",
     SETTINGS,
 )
 

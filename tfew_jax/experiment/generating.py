@@ -66,17 +66,24 @@ def generate(
         ValueError: If the adapter does not fit the model, nothing says how to render
             rows, one cannot be rendered, or a setting is out of range.
     """
+    input_eos = True
     if adapter is not None:
         adapter = applying.load_adapter(adapter, base)
         if spec is None or adapter.task is not None:
-            carried, adapter_lengths, _ = applying.adapter_task(adapter)
-            spec, lengths = spec or carried, lengths or adapter_lengths
+            carried = applying.adapter_task(adapter)
+            spec, lengths = spec or carried.spec, lengths or carried.lengths
+            input_eos = carried.input_eos
     if spec is None:
         raise ValueError(
             "the frozen model alone carries no template and choices; give a spec"
         )
     split = prepared.prepare(
-        rows, spec, base.tokenizer, lengths=lengths, with_labels=False
+        rows,
+        spec,
+        base.tokenizer,
+        lengths=lengths,
+        with_labels=False,
+        input_eos=input_eos,
     )
     model, params = scoring.adapted(base, adapter)
     if max_length is None:
@@ -94,8 +101,8 @@ def generate(
             row=int(row),
             text=_text(output, base.tokenizer),
             score=float(score),
-            inputs=split.rendered[int(row)].inputs,
-            legal=_spelled(split.rendered[int(row)].choices, base.tokenizer),
+            inputs=split.first[int(row)].inputs,
+            legal=_spelled(split.first[int(row)].choices, base.tokenizer),
         )
         for output, score, row in zip(tokens, scores, ids, strict=True)
     ]

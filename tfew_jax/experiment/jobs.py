@@ -7,16 +7,16 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
-from tfew_jax import peft
+from tfew_jax import checkpoint, peft
 from tfew_jax.data import fewshot as fewshot_data
-from tfew_jax.data import sources, tasks
-from tfew_jax.experiment import directory, plan, prepared, results
+from tfew_jax.data import sources, tasks, tokenized
+from tfew_jax.experiment import applying, directory, plan, prepared, results
 from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.progress import Progress
 from tfew_jax.experiment.study import Study
 from tfew_jax.experiment.tuning import Recipe
 
-SEEDS = (0, 1, 32, 42, 1024)  # the reference code's
+SEEDS = tasks.SEEDS
 PathLike = str | os.PathLike[str]
 OnStart = Callable[[pathlib.Path], None]
 
@@ -107,7 +107,7 @@ def train(
     *,
     model_dir: PathLike | None,
     base: Base,
-    task: tasks.Task | str,
+    task: tasks.Task | tasks.MakeTask | str,
     predict_rows: prepared.Rows | PathLike | None = None,
     method: peft.PeftMethod | str = "ia3",
     recipe: Recipe | None = None,
@@ -117,6 +117,10 @@ def train(
     lengths: Mapping[str, int] | None = None,
     eval_batch_size: int = 32,
     normalization: str = "mean",
+    eval_templates: str | int | Sequence[str | int] = "first",
+    input_eos: bool = True,
+    initial_adapter: checkpoint.Adapter | PathLike | None = None,
+    variant: str | None = None,
     checkpoint_period: int = 200,
     keep_last: int = 2,
     overwrite: bool = False,
@@ -128,7 +132,7 @@ def train(
     Args:
         model_dir: Directory of the experiment; None keeps nothing on the disk.
         base: The frozen model.
-        task: A task, or the name of an embedded one.
+        task: A task, what makes it for a vocabulary, or the name of an embedded one.
         predict_rows: Rows to predict, or their file.
         method: A PEFT method or its name.
         recipe: How an adapter is trained; None for T-Few's.
@@ -138,6 +142,13 @@ def train(
         lengths: Most tokens of "inputs" and "targets".
         eval_batch_size: Rows that are scored at once.
         normalization: "mean" or "sum" over a choice's tokens.
+        eval_templates: By which templates rows are scored: "first", "random" for each
+            row, "all", the index of one, or several of these, each trained run being
+            scored by all; summaries and predictions are of the first that is named.
+        input_eos: Whether inputs end with the end of sequence.
+        initial_adapter: Adapter that all runs start from, as T-Few's pre-trained
+            vectors.
+        variant: What reports call these runs; None for the method's name.
         checkpoint_period: Steps between checkpoints of a run.
         keep_last: Checkpoints that stay beside the best.
         overwrite: Replace an earlier run instead of continuing it.
@@ -149,17 +160,22 @@ def train(
     """
     if checkpoint_period < 1:
         raise ValueError(f"checkpoint_period must be positive, got {checkpoint_period}")
-    task = tasks.get(task) if isinstance(task, str) else task
+    if isinstance(task, str):
+        task = tasks.get(task)
+    elif callable(task):
+        task = task(base.tokenizer, _max_inputs(lengths))
     if isinstance(predict_rows, str | os.PathLike):
         predict_rows = sources.load_rows(predict_rows)
+    if initial_adapter is not None:
+        initial_adapter = applying.load_adapter(initial_adapter, base)
     study = Study(
         base,
-        task.spec,
-        rows=task.train,
-        test_rows=task.test,
-        predict_rows=predict_rows,
+        task,
+        predict_rows=task.predict if predict_rows is None else predict_rows,
         method=peft.get(method)() if isinstance(method, str) else method,
         recipe=recipe or Recipe(),
+        initial=initial_adapter,
+        variant=variant,
         protocol=plan.Protocol(
             seeds=tuple(seeds),
             num_shots=num_shots,
@@ -167,8 +183,34 @@ def train(
             lengths=lengths,
             eval_batch_size=eval_batch_size,
             normalization=normalization,
+            eval_templates=eval_templates,
+            input_eos=input_eos,
         ),
     )
+    return _execute(
+        study,
+        task,
+        model_dir,
+        checkpoint_period=checkpoint_period,
+        keep_last=keep_last,
+        overwrite=overwrite,
+        quiet=quiet,
+        on_start=on_start,
+    )
+
+
+def _execute(
+    study: Study,
+    task: tasks.Task,
+    model_dir: PathLike | None,
+    *,
+    checkpoint_period: int,
+    keep_last: int,
+    overwrite: bool,
+    quiet: bool,
+    on_start: OnStart | None,
+) -> results.FewshotResult:
+    """Runs a study in its directory, or in one that is gone afterwards."""
     with contextlib.ExitStack() as stack:
         kept = model_dir is not None
         if model_dir is None:
@@ -192,4 +234,14 @@ def train(
             checkpoint_period=checkpoint_period if kept else None,
             keep_last=keep_last,
         )
+        if task.submission is not None and task.predict is study.predict_rows:
+            labels = [prediction.label for prediction in result.predictions]
+            (path / "submission").mkdir(exist_ok=True)
+            directory.write_text(
+                path / "submission" / "predictions.csv", task.submission(labels)
+            )
     return result if kept else dataclasses.replace(result, directory=None)
+
+
+def _max_inputs(lengths: Mapping[str, int] | None) -> int:
+    return (tokenized.FEATURE_LENGTHS | dict(lengths or {}))["inputs"]

@@ -26,6 +26,9 @@ class Protocol:
         lengths: Most tokens of "inputs" and "targets"; None for T-Few's.
         eval_batch_size: Rows that are scored at once.
         normalization: "mean" or "sum" over a choice's tokens.
+        eval_templates: See `views.make_views`.
+        input_eos: Whether inputs end with the end of sequence: T-Few's convention;
+            T0's is False.
     """
 
     seeds: tuple[int, ...]
@@ -34,9 +37,13 @@ class Protocol:
     lengths: Mapping[str, int] | None = None
     eval_batch_size: int = 32
     normalization: str = "mean"
+    eval_templates: str | int | Sequence[str | int] = "first"
+    input_eos: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(self.seeds))
+        if not isinstance(self.eval_templates, str | int):
+            object.__setattr__(self, "eval_templates", tuple(self.eval_templates))
         if self.eval_batch_size < 1:
             raise ValueError(
                 f"eval_batch_size must be positive, got {self.eval_batch_size}"
@@ -79,6 +86,7 @@ def make_runs(
     protocol: Protocol,
     texts: Sequence[Hashable],
     test_texts: Sequence[Hashable] | None = None,
+    draws: Mapping[int, Sequence[int]] | None = None,
 ) -> list[Run]:
     """The runs of an experiment; `kept` says whose adapter is handed out.
 
@@ -87,6 +95,7 @@ def make_runs(
         protocol: Seeds, shots and folds.
         texts: What makes a training row the copy of another row.
         test_texts: The same of the test rows; None without test rows.
+        draws: Rows of each seed where they are drawn already, as in published subsets.
 
     Raises:
         ValueError: If there are no seeds, one stands twice, or rows and classes do
@@ -105,7 +114,11 @@ def make_runs(
             "every row to train on stands among the test rows as well; give rows that "
             "the other file does not hold"
         )
-    draws = {seed: _draw(labels, usable, protocol.num_shots, seed) for seed in seeds}
+    if draws is None:
+        shots = protocol.num_shots
+        drawn = {seed: _draw(labels, usable, shots, seed) for seed in seeds}
+    else:
+        drawn = {s: _given(labels, usable, draws, protocol, s) for s in seeds}
     if test_texts is not None:
         scored = tuple(range(len(test_texts)))
         return [
@@ -116,16 +129,16 @@ def make_runs(
                 split="test",
                 scored_rows=scored,
             )
-            for seed, rows in draws.items()
+            for seed, rows in drawn.items()
         ]
     runs = []
-    for seed, rows in draws.items():
+    for seed, rows in drawn.items():
         if num_folds:
             runs += _folds(labels, texts, rows, seed, num_folds)
         elif seed != seeds[0]:
             runs.append(Run(name=f"seed-{seed}", seed=seed, train_rows=rows))
     first = seeds[0]
-    return [*runs, Run(name=f"seed-{first}-all", seed=first, train_rows=draws[first])]
+    return [*runs, Run(name=f"seed-{first}-all", seed=first, train_rows=drawn[first])]
 
 
 def without_copies(
@@ -156,6 +169,32 @@ def _draw(
         return usable
     drawn = fewshot.draw_shots(usable_labels, num_shots, seed)
     return tuple(usable[int(i)] for i in drawn)
+
+
+def _given(
+    labels: Sequence[int],
+    usable: tuple[int, ...],
+    draws: Mapping[int, Sequence[int]],
+    protocol: Protocol,
+    seed: int,
+) -> tuple[int, ...]:
+    """A draw that was made already, without copies of scored rows."""
+    if seed not in draws:
+        raise ValueError(
+            f"there are no rows for seed {seed}; seeds at hand: "
+            f"{', '.join(map(str, draws)) or 'none'}"
+        )
+    rows = draws[seed]
+    if protocol.num_shots not in (None, len(rows)):
+        raise ValueError(
+            f"num_shots={protocol.num_shots}, but the rows of seed {seed} are drawn "
+            f"already: {len(rows)} of them; leave num_shots out"
+        )
+    kept = set(usable)
+    rows = tuple(row for row in rows if row in kept)
+    fewshot.check_seed(seed)
+    fewshot.check_classes([labels[row] for row in rows], f"the rows of seed {seed}")
+    return rows
 
 
 def _folds(

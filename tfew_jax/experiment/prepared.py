@@ -19,22 +19,27 @@ class Split:
     """The rows of one file.
 
     Attributes:
-        rendered: Each row by the first template, which scores and predicts.
-        tokens: Each row by every template.
+        rendered: By template and row.
+        tokens: The same as token ids.
     """
 
-    rendered: Sequence[templates.Rendered]
+    rendered: Sequence[Sequence[templates.Rendered]]
     tokens: tokenized.TokenizedRows
+
+    @property
+    def first(self) -> Sequence[templates.Rendered]:
+        """Each row by the first template, by which rows are told apart."""
+        return self.rendered[0]
 
     @property
     def texts(self) -> list[str]:
         """The rendered inputs."""
-        return [row.inputs for row in self.rendered]
+        return [row.inputs for row in self.first]
 
     @property
     def copies(self) -> list[tuple[str, tuple[str, ...]]]:
         """What two rows share if one is a copy of the other: input and choices."""
-        return [(row.inputs, row.choices) for row in self.rendered]
+        return [(row.inputs, row.choices) for row in self.first]
 
     @property
     def digests(self) -> list[str]:
@@ -104,6 +109,7 @@ def prepare(
     *,
     lengths: Mapping[str, int] | None,
     with_labels: bool = True,
+    input_eos: bool = True,
 ) -> Split:
     """Renders and spells rows.
 
@@ -111,8 +117,10 @@ def prepare(
         ValueError: If a row cannot be rendered, spelled, or lacks its label.
     """
     rendered = fewshot.render_rows(rows, spec, with_labels=with_labels)
-    tokens = tokenized.tokenize(rendered, vocabulary, feature_lengths=lengths)
-    return Split(rendered=rendered[0], tokens=tokens)
+    tokens = tokenized.tokenize(
+        rendered, vocabulary, feature_lengths=lengths, input_eos=input_eos
+    )
+    return Split(rendered=rendered, tokens=tokens)
 
 
 def digest(rows: Rows | None) -> str | None:
@@ -147,6 +155,8 @@ def make_predictions(
     ids: Int[np.ndarray, " rows"],
     scores: Float[np.ndarray, "rows choices"],
     best: Int[np.ndarray, " rows"],
+    *,
+    by_template: Int[np.ndarray, " split_rows"] | None = None,
 ) -> list[Prediction]:
     """Joins scores with the texts of the choices.
 
@@ -155,10 +165,12 @@ def make_predictions(
         ids: Index of each scored row in the split.
         scores: As `evaluate.score_choices` returns them.
         best: As `evaluate.predict` returns them.
+        by_template: The template of every row of the split; None for the first.
     """
     predictions = []
     for row, row_scores, label in zip(ids, scores, best, strict=True):
-        choices = split.rendered[int(row)].choices
+        template = 0 if by_template is None else int(by_template[row])
+        choices = split.rendered[template][int(row)].choices
         predictions.append(
             Prediction(
                 row=int(row),

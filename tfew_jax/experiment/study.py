@@ -11,24 +11,22 @@ import pathlib
 import time
 from typing import Any
 
-import numpy as np
-
-from tfew_jax import checkpoint, evaluate, models, train
-from tfew_jax.data import batching, fewshot, sources
+from tfew_jax import checkpoint, train
+from tfew_jax.data import batching, sources, tasks
 from tfew_jax.experiment import (
-    baselines,
     directory,
+    measuring,
     plan,
     prepared,
     results,
     scoring,
     summary,
+    views,
 )
 from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.progress import Progress
 from tfew_jax.experiment.tuning import Recipe, Tuner
 from tfew_jax.peft import PeftMethod
-from tfew_jax.types import Params
 
 
 class Study:
@@ -37,27 +35,46 @@ class Study:
     def __init__(
         self,
         base: Base,
-        spec: fewshot.TaskSpec,
+        task: tasks.Task,
         *,
-        rows: prepared.Rows,
-        test_rows: prepared.Rows | None = None,
         predict_rows: prepared.Rows | None = None,
         method: PeftMethod,
         recipe: Recipe,
         protocol: plan.Protocol,
+        initial: checkpoint.Adapter | None = None,
+        variant: str | None = None,
     ):
         """Prepares rows and runs.
+
+        Args:
+            base: The frozen model.
+            task: Templates, rows to train on, rows to score.
+            predict_rows: Rows to predict.
+            method: What is trained.
+            recipe: How.
+            protocol: Which runs, and how rows are scored.
+            initial: Adapter of the method that every run starts from.
+            variant: What reports call these runs; None for the method's name.
 
         Raises:
             ValueError: If rows, templates, seeds or sizes cannot make an experiment.
         """
+        spec, rows, test_rows = task.spec, task.train, task.test
         self.base, self.spec, self.protocol = base, spec, protocol
-        self.rows = rows
+        self.rows, self.predict_rows = rows, predict_rows
+        self._notes = task.notes
+        draw = None if task.draws is None else next(iter(task.draws.values()), ())
+        self._num_shots = protocol.num_shots or len(rows if draw is None else draw)
         self.method, self.recipe = method, recipe
 
         def prepare(some: prepared.Rows, **kwargs: Any) -> prepared.Split:
             return prepared.prepare(
-                some, spec, base.tokenizer, lengths=protocol.lengths, **kwargs
+                some,
+                spec,
+                base.tokenizer,
+                lengths=protocol.lengths,
+                input_eos=protocol.input_eos,
+                **kwargs,
             )
 
         self.splits = prepared.Splits(
@@ -72,9 +89,11 @@ class Study:
             protocol=protocol,
             texts=self.splits.train.copies,
             test_texts=self.splits.test and self.splits.test.copies,
+            draws=task.draws,
         )
         self.batches = {run.name: self._batches(run) for run in self.runs}
-        self.tuner = Tuner(base, method, recipe)
+        self.tuner = Tuner(base, method, recipe, initial=initial)
+        variant = variant or method.name
         self.settings = {
             **{f"protocol.{k}": v for k, v in dataclasses.asdict(protocol).items()},
             **{f"recipe.{k}": v for k, v in recipe.to_dict().items()},
@@ -83,11 +102,25 @@ class Study:
             "rows.test": prepared.digest(test_rows),
             "rows.predict": prepared.digest(predict_rows),
             "method": method.to_dict(),
+            "variant": variant,
+            "initial": None if initial is None else initial.fingerprint,
             "base": base.fingerprint,
             "dropout_rate": base.config.dropout_rate,
         }
         text = json.dumps(self.settings, sort_keys=True)
         self.config_hash = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.measurer = measuring.Measurer(
+            base=base,
+            spec=spec,
+            splits=self.splits,
+            protocol=protocol,
+            views=views.make_views(protocol.eval_templates, len(spec.templates)),
+            common={
+                "variant": variant,
+                "num_steps": recipe.num_steps,
+                "config_hash": self.config_hash,
+            },
+        )
 
     def _batches(self, run: plan.Run) -> batching.TrainBatches:
         tokens = self.splits.train.tokens.take(run.train_rows)
@@ -122,11 +155,11 @@ class Study:
                 f"{path}: all {len(self.runs)} runs of {self.recipe.num_steps} steps "
                 "are done already"
             )
-        for note in self.splits.notes() if todo else ():
+        for note in (*self._notes, *self.splits.notes()) if todo else ():
             progress.say(f"note: {note}")
         progress.plan(len(todo) * self.recipe.num_steps)
         for run in self.runs:
-            self._do_baselines(run, records, progress)
+            self.measurer.baselines(run, records, progress)
             if run.name not in records:
                 self._do_run(
                     run,
@@ -173,25 +206,26 @@ class Study:
             trainable, task=self._task(), metadata=self._metadata(run)
         )
         adapter.save(path / "adapter")
-        numbers = None
-        if run.split is not None:
-            split = self._scored_split(run)
-            scored = self._score(self.tuner.model, self.tuner.params(trainable), run)
-            scoring.save(path / "scores.npz", scored)
-            numbers = self._numbers(split, scored)
+        record = self.measurer.tuned(
+            run,
+            self.tuner.model,
+            self.tuner.params(trainable),
+            path,
+            records,
+            {
+                "method": self.method.to_dict(),
+                "num_parameters": self.method.num_parameters(self.base.config),
+                "first_step": first_step,
+                "wall_time_s": round(seconds, 3),
+            },
+        )
+        if numbers := record["scores"]:
             progress.scalars(
                 run.name,
                 self.recipe.num_steps,
                 {f"{run.split}/{k}": numbers[k] for k in ("accuracy", "macro_f1")},
             )
             progress.say(f"{run.name}: accuracy {numbers['accuracy']:.3f}")
-        record = self._record(run.name, "tuned", run, numbers)
-        record |= {
-            "method": self.method.to_dict(),
-            "num_parameters": self.method.num_parameters(self.base.config),
-            "first_step": first_step,
-            "wall_time_s": round(seconds, 3),
-        }
         records.append(record)
 
     def _diverged(
@@ -206,41 +240,6 @@ class Study:
             f"{', '.join(places)}{more}; stopped, {kept}. Look at these rows, take a "
             "lower learning rate, or compute in float32"
         )
-
-    def _do_baselines(
-        self, run: plan.Run, records: directory.Records, progress: Progress
-    ) -> None:
-        """Records what frozen model, majority and TF-IDF say of a run's rows."""
-        if run.split is None:
-            return
-        split, rows = self._scored_split(run), np.asarray(run.scored_rows)
-        # The frozen model and the test rows are the same for every seed.
-        zero_shot = "zero_shot" if run.split == "test" else f"{run.name}/zero_shot"
-        if zero_shot not in records:
-            numbers = self._numbers(split, self._score_zero_shot(run))
-            records.append(self._record(zero_shot, "zero_shot", run, numbers))
-            progress.say(f"{zero_shot}: accuracy {numbers['accuracy']:.3f}")
-        train_rows = list(run.train_rows)
-        labels = self.splits.train.labels[train_rows].tolist()
-        for kind in ("majority", "tfidf"):
-            name = f"{run.name}/{kind}"
-            if name in records:
-                continue
-            if kind == "majority":
-                predictions = baselines.predict_majority(labels, len(rows))
-            elif self.splits.train.tokens.class_names is None:
-                continue  # rows with choices of their own have no common classes
-            else:
-                texts = self.splits.train.texts
-                predictions = baselines.predict_tfidf(
-                    [texts[row] for row in train_rows],
-                    labels,
-                    [split.texts[row] for row in rows],
-                )
-            numbers = summary.scores(
-                predictions, split.labels[rows], num_choices=self.splits.num_choices
-            )
-            records.append(self._record(name, kind, run, numbers))
 
     def _sum_up(
         self, path: pathlib.Path, records: directory.Records
@@ -258,11 +257,12 @@ class Study:
             "task": self.spec.name,
             "base": self.base.source,
             "method": self.method.name,
+            "variant": self.settings["variant"],
             "protocol": "test rows" if self.splits.test else "cross-validation",
             "seeds": list(self.protocol.seeds),
-            "num_shots": self.protocol.num_shots or self.splits.train.tokens.num_rows,
+            "num_shots": self._num_shots,
             "num_steps": self.recipe.num_steps,
-            **summary.summarize(records.all(), choices=names),
+            **summary.summarize(self._summarized(records), choices=names),
             "counts": self.splits.counts(),
             "adapter": {
                 "run": kept.name,
@@ -281,6 +281,19 @@ class Study:
             directory=path,
         )
 
+    def _summarized(self, records: directory.Records) -> list[dict[str, Any]]:
+        """All records but those of other views than the first one asked for."""
+        asked = self.protocol.eval_templates
+        first = asked if isinstance(asked, str | int) else asked[0]
+        shown = views.make_views(first, len(self.spec.templates))
+        templates = {view.in_records for view in shown}
+        scored = ("zero_shot", "tuned")
+        return [
+            record
+            for record in records.all()
+            if record["kind"] not in scored or record["template"] in templates
+        ]
+
     def _predictions(
         self, path: pathlib.Path, adapter: checkpoint.Adapter
     ) -> list[prepared.Prediction]:
@@ -293,67 +306,15 @@ class Study:
                 normalization=self.protocol.normalization,
             )
         first = self.protocol.seeds[0]
-        scored = [run for run in self.runs if run.split and run.seed == first]
-        predictions = []
-        for run in scored:
-            scores, ids = scoring.load(path / "runs" / run.name / "scores.npz")
-            predictions += prepared.make_predictions(
-                self._scored_split(run), ids, scores, evaluate.predict(scores)
-            )
-        return sorted(predictions, key=lambda prediction: prediction.row)
-
-    def _scored_split(self, run: plan.Run) -> prepared.Split:
-        split = self.splits.test if run.split == "test" else self.splits.train
-        assert split is not None
-        return split
-
-    def _score(self, model: models.T5, params: Params, run: plan.Run) -> scoring.Scores:
-        tokens = self._scored_split(run).tokens.take(run.scored_rows)
-        batches = batching.eval_batches(tokens, self.protocol.eval_batch_size)
-        return evaluate.score_choices(
-            model, params, batches, normalization=self.protocol.normalization
-        )
-
-    def _score_zero_shot(self, run: plan.Run) -> scoring.Scores:
-        model = models.T5(self.base.config, None)
-        return self._score(model, self.base.params, run)
-
-    def _numbers(self, split: prepared.Split, scored: scoring.Scores) -> dict[str, Any]:
-        scores, ids = scored
-        return summary.scores(
-            evaluate.predict(scores),
-            split.labels[ids],
-            num_choices=self.splits.num_choices,
-        )
-
-    def _record(
-        self,
-        name: str,
-        kind: str,
-        run: plan.Run,
-        numbers: dict[str, Any] | None,
-    ) -> dict[str, Any]:
-        one_for_all = name == "zero_shot"  # of no seed and no draw
-        return {
-            "run": name,
-            "kind": kind,
-            "task": self.spec.name,
-            "seed": None if one_for_all else run.seed,
-            "fold": run.fold,
-            "split": run.split,
-            "scores": numbers,
-            "num_train_rows": 0 if kind == "zero_shot" else len(run.train_rows),
-            "num_scored_rows": len(run.scored_rows),
-            "num_steps": self.recipe.num_steps if kind == "tuned" else 0,
-            "config_hash": self.config_hash,
-            "versions": results.versions(),
-        }
+        runs = [run for run in self.runs if run.split and run.seed == first]
+        return self.measurer.predictions(path, runs)
 
     def _task(self) -> dict[str, Any]:
         return {
             **self.spec.to_dict(),
             "lengths": dict(self.splits.train.tokens.feature_lengths),
             "normalization": self.protocol.normalization,
+            "input_eos": self.protocol.input_eos,
         }
 
     def _metadata(self, run: plan.Run) -> dict[str, Any]:

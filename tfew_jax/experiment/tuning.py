@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tfew_jax import checkpoint, losses, models, optim, train
@@ -93,18 +94,48 @@ class Interrupted(KeyboardInterrupt):
 class Tuner:
     """Trains adapters of one method over one base by one recipe."""
 
-    def __init__(self, base: Base, method: PeftMethod, recipe: Recipe):
+    def __init__(
+        self,
+        base: Base,
+        method: PeftMethod,
+        recipe: Recipe,
+        *,
+        initial: checkpoint.Adapter | None = None,
+    ):
         """Builds the programs; they compile when they are first called.
 
+        Args:
+            base: The frozen model.
+            method: What is trained.
+            recipe: How.
+            initial: Adapter that runs start from, as T-Few's pre-trained vectors;
+                None for the method's own start.
+
         Raises:
-            ValueError: If the method trains nothing on this base.
+            ValueError: If the method trains nothing on this base, or the adapter is
+                another method's or another model's.
         """
         self.base, self.method, self.recipe = base, method, recipe
+        self._initial = initial
+        if initial is not None:
+            if initial.method != method:
+                raise ValueError(
+                    f"the adapter to start from is of {initial.method.to_dict()}, the "
+                    f"run trains {method.to_dict()}; give one of the same method"
+                )
+            initial.check(base.config, source="the adapter to start from")
         self.model = models.T5(base.config, method)
         self._programs = _make_programs(base.config, method, recipe)
 
     def init_state(self, seed: int) -> train.TrainState:
         """The state of a run before its first step."""
+        if self._initial is not None:
+            scans = self.base.config.scan_layers
+            stack = models.stack_layers if scans else models.unstack_layers
+            arrays = jax.tree.map(
+                lambda leaf: jnp.array(leaf, jnp.float32), stack(self._initial.params)
+            )
+            return self._programs.state_of(arrays)
         return self._programs.init_state(jax.random.key(seed))
 
     def params(self, trainable: Params) -> Params:
@@ -236,6 +267,7 @@ class _Programs:
     """What is compiled for a model, a method and a recipe."""
 
     init_state: Callable[[jax.Array], train.TrainState]
+    state_of: Callable[[Params], train.TrainState]
     step: train.StepFn
 
 
@@ -261,7 +293,8 @@ def _make_programs(
         params = models.init(config, method, key)  # the frozen half is not computed
         return train.init_state(train.partition(params, method)[0], optimizer)
 
-    return _Programs(jax.jit(init_state), step)
+    state_of = jax.jit(functools.partial(train.init_state, optimizer=optimizer))
+    return _Programs(jax.jit(init_state), state_of, step)
 
 
 def _size(num_bytes: int) -> str:
