@@ -13,13 +13,14 @@ from typing import NoReturn
 
 import tfew_jax
 from tfew_jax.cli import eval as eval_command
-from tfew_jax.cli import fewshot, infer, templates, train
+from tfew_jax.cli import fewshot, infer, report, templates, train
 
 _COMMANDS = {
     "fewshot": fewshot,
     "train": train,
     "eval": eval_command,
     "infer": infer,
+    "report": report,
     "templates": templates,
 }
 USAGE_STATUS = 2

@@ -1,0 +1,136 @@
+r"""Sum experiments up: medians and quartiles beside the published numbers.
+
+A DIR is the directory of an experiment, or a folder that holds some at any depth. A row
+is a variant with its templates (the first one, a random one for each row, or all), a
+column a set, a cell the median over seeds × 100 with the interquartile range, the last
+column the mean of the medians. Folds of a seed count as one value. Experiments that
+differ never share a cell: --variant names what was tuned in a directory.
+
+Example:
+  tfew report runs --html report.html
+  tfew report --variant 'rate 3e-3'=runs/a --variant 'rate 1e-2'=runs/b --md -
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import sys
+
+_FORMATS = ("csv", "md", "html")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "directories", nargs="*", metavar="DIR", help="experiments, or folders of them"
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="reads DIR as well and gives what was tuned there this name; may be given "
+        "several times",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=("accuracy", "macro_f1"),
+        default="accuracy",
+        help="default %(default)s",
+    )
+    parser.add_argument(
+        "--published",
+        choices=("on", "all", "off"),
+        default="on",
+        help="rows of Liu et al., 2022 for the same sets: T-Few, its ablations and its "
+        "rivals (on), also all methods with all losses on T0-3B (all), or none (off); "
+        "default %(default)s",
+    )
+    helps = ("one line a row and set", "the table as Markdown", "a page with charts")
+    for name, text in zip(_FORMATS, helps, strict=True):
+        parser.add_argument(
+            f"--{name}",
+            metavar="FILE",
+            help=f"write {text}; - for standard output, in place of the table",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads, sums up, and writes or prints."""
+    given = {name: path for name in _FORMATS if (path := getattr(args, name))}
+    variants = _variants(args.variant)
+    _check(args, given)
+    from tfew_jax import report
+
+    experiments = report.load_records(args.directories, variants=variants)
+    for experiment in experiments:
+        if warning := experiment.unfinished():
+            print(f"tfew report: warning: {warning}", file=sys.stderr)
+    table = report.table(experiments, metric=args.metric, with_published=args.published)
+    make = {"csv": report.to_csv, "md": report.to_markdown, "html": report.to_html}
+    shown = None
+    for name, path in given.items():
+        text = make[name](table)
+        if path == "-":
+            shown = text
+        else:
+            _write(path, text)
+    if shown is None:
+        is_terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if is_terminal else None
+        shown = report.to_text(table, width=width) + "\n"
+    _print(shown)
+    return 0
+
+
+def _variants(texts: list[str]) -> dict[str, str]:
+    """Names by directory."""
+    variants: dict[str, str] = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not (name.strip() and path):
+            raise ValueError(f"--variant {text!r} is not NAME=DIR, such as ia3=runs/a")
+        if (other := variants.setdefault(path, name)) != name:
+            raise ValueError(f"--variant names {path} twice, {other} and {name}")
+    return variants
+
+
+def _check(args: argparse.Namespace, given: dict[str, str]) -> None:
+    """Refuses what cannot be written, before anything heavy is imported."""
+    if not (args.directories or args.variant):
+        raise ValueError("DIR is missing; see tfew report --help for an example")
+    flags = {name: f"--{name}" for name in given}
+    seen: dict[str, str] = {}
+    for name, path in given.items():
+        place = path if path == "-" else str(pathlib.Path(path).absolute())
+        if (other := seen.setdefault(place, flags[name])) != flags[name]:
+            raise ValueError(
+                f"{other} and {flags[name]} both go to {path}; give each its own file"
+            )
+        if path != "-" and not pathlib.Path(path).absolute().parent.is_dir():
+            raise ValueError(
+                f"{flags[name]} {path}: its directory does not exist; make it, or name "
+                "another file"
+            )
+
+
+def _write(path: str, text: str) -> None:
+    from tfew_jax.experiment import directory
+
+    file = pathlib.Path(path).absolute()
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(None, "it is a directory")
+        directory.write_text(file, text)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path} ({error.strerror}); name another file"
+        ) from error
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,22 @@
+"""Records to the papers' tables: medians, interquartile ranges, published numbers.
+
+experiments = report.load_records("runs")
+print(report.to_text(report.table(experiments)))
+"""
+
+from tfew_jax.report.formats import to_csv, to_markdown, to_text
+from tfew_jax.report.page import to_html
+from tfew_jax.report.records import Experiment, Record, load_records
+from tfew_jax.report.tables import Table, table
+
+__all__ = [
+    "Experiment",
+    "Record",
+    "Table",
+    "load_records",
+    "table",
+    "to_csv",
+    "to_html",
+    "to_markdown",
+    "to_text",
+]
