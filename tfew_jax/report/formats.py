@@ -81,7 +81,7 @@ def to_markdown(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*|<>\[\]$&~])", r"\\\1", " ".join(text.split()))
 
 
 def _line(texts: Sequence[str]) -> str:

@@ -74,6 +74,6 @@ def _row(fields: dict[str, str]) -> PublishedRow:
             continue
         match = _CELL.fullmatch(text)
         assert match, f"{fields['name']}, {task}: {text!r}"
-        median, iqr = match.groups()
-        cells[task] = (text, float(median) / 100, iqr and float(iqr) / 100)
+        median, iqr = (part and round(float(part) / 100, 6) for part in match.groups())
+        cells[task] = (text, median, iqr)
     return PublishedRow(**{name: fields[name] for name in known}, cells=cells)

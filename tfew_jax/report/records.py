@@ -233,9 +233,7 @@ def scored(experiments: Sequence[Experiment]) -> Iterator[tuple[Experiment, Reco
                 yield experiment, record
 
 
-def _make_record(
-    fields: Mapping[str, Any], where: str, settings: Mapping[str, Any]
-) -> Record:
+def _make_record(fields: Any, where: str, settings: Mapping[str, Any]) -> Record:
     if not isinstance(fields, dict):
         raise TypeError(f"a JSON object is expected, not {type(fields).__name__}")
     if fields["kind"] not in KINDS:

@@ -24,7 +24,11 @@ def _describe(experiment: Experiment) -> dict[str, str]:
     fields = [*tuned, *records, {}][0]
     base = [summary.get("base"), settings.get("base")]
     method = settings.get("method") or fields.get("method") or {}
-    seconds = [float(f.get("wall_time_s") or 0) for f in tuned]
+    # A run that is scored with several templates was trained once.
+    seconds: dict[tuple[Any, Any], float] = {}
+    for run in tuned:
+        place = (run.get("seed"), run.get("fold"))
+        seconds[place] = max(float(run.get("wall_time_s") or 0), seconds.get(place, 0))
     tasks = dict.fromkeys(record.task for record in experiment.records)
     versions = fields.get("versions") or {}
     return {
@@ -39,7 +43,7 @@ def _describe(experiment: Experiment) -> dict[str, str]:
         "batch": str(settings.get("recipe.batch_size", NOTHING)),
         "rate": str(settings.get("recipe.learning_rate", NOTHING)),
         "seeds": ", ".join(dict.fromkeys(str(f.get("seed")) for f in tuned)) or NOTHING,
-        "time": duration(sum(seconds)) if any(seconds) else NOTHING,
+        "time": duration(sum(seconds.values())) if seconds else NOTHING,
         "config hash": _numbers({f.get("config_hash") for f in records}),
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) or NOTHING,
     }

@@ -237,8 +237,8 @@ def _notes(result: Table) -> tuple[str, ...]:
     seeds = f"{result.num_seeds} seed{'' if result.num_seeds == 1 else 's'}"
     notes = [
         f"{metric} × 100: median (interquartile range) over {seeds}, quartiles "
-        "linearly interpolated; n = number of values where seeds or templates are "
-        "missing or more."
+        "linearly interpolated; n = number of values, where there are not "
+        f"{seeds} or templates are missing."
     ]
     if any(row.templates == "all" for row in own):
         notes.append("all: the values of every seed and every template together.")
