@@ -30,7 +30,12 @@ _RAFT = "raft/"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    rows = parser.add_argument_group("rows")
+    _add_rows(parser.add_argument_group("rows"))
+    _add_sets(parser.add_argument_group("tasks instead of files"))
+    _add_runs(parser.add_argument_group("runs"))
+
+
+def _add_rows(rows: argparse._ArgumentGroup) -> None:
     rows.add_argument("--train", metavar="FILE", help="labelled rows: CSV, TSV, JSONL")
     rows.add_argument("--test", metavar="FILE", help="labelled rows to score")
     rows.add_argument("--predict", metavar="FILE", help="rows to predict, no label")
@@ -51,29 +56,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label", metavar="COLUMN", help="index or text of the right choice"
     )
     rows.add_argument(
+        "--shots", type=int, metavar="N", help="rows to draw; default all"
+    )
+
+
+def _add_sets(sets: argparse._ArgumentGroup) -> None:
+    sets.add_argument(
         "--task",
         metavar="NAME",
         help="a task instead of files: an embedded one, one of the papers' sets such "
         "as rte, or one of RAFT such as raft/overruling",
     )
-    rows.add_argument(
+    sets.add_argument(
         "--data-dir", metavar="DIR", help="where the rows of a set or of RAFT are"
     )
-    rows.add_argument(
+    sets.add_argument(
         "--shots-dir", metavar="DIR", help="T-Few's published subsets, not draws"
     )
-    rows.add_argument(
+    sets.add_argument(
         "--templates-dir", metavar="DIR", help="default what `tfew templates` keeps"
     )
-    rows.add_argument(
+    sets.add_argument(
         "--allow-partial-train",
         action="store_true",
         help="draw from a training file that is not the official one",
     )
-    rows.add_argument(
-        "--shots", type=int, metavar="N", help="rows to draw; default all"
-    )
-    runs = parser.add_argument_group("runs")
+
+
+def _add_runs(runs: argparse._ArgumentGroup) -> None:
     runs.add_argument(
         "--seeds",
         type=_seeds,

@@ -94,19 +94,7 @@ class Study:
         self.batches = {run.name: self._batches(run) for run in self.runs}
         self.tuner = Tuner(base, method, recipe, initial=initial)
         variant = variant or method.name
-        self.settings = {
-            **{f"protocol.{k}": v for k, v in dataclasses.asdict(protocol).items()},
-            **{f"recipe.{k}": v for k, v in recipe.to_dict().items()},
-            **{f"task.{k}": v for k, v in spec.to_dict().items()},
-            "rows.train": prepared.digest(rows),
-            "rows.test": prepared.digest(test_rows),
-            "rows.predict": prepared.digest(predict_rows),
-            "method": method.to_dict(),
-            "variant": variant,
-            "initial": None if initial is None else initial.fingerprint,
-            "base": base.fingerprint,
-            "dropout_rate": base.config.dropout_rate,
-        }
+        self.settings = self._settings(task, initial) | {"variant": variant}
         text = json.dumps(self.settings, sort_keys=True)
         self.config_hash = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.measurer = measuring.Measurer(
@@ -121,6 +109,25 @@ class Study:
                 "config_hash": self.config_hash,
             },
         )
+
+    def _settings(
+        self, task: tasks.Task, initial: checkpoint.Adapter | None
+    ) -> dict[str, Any]:
+        """What determines the result, as JSON values."""
+        return {
+            **{
+                f"protocol.{k}": v for k, v in dataclasses.asdict(self.protocol).items()
+            },
+            **{f"recipe.{k}": v for k, v in self.recipe.to_dict().items()},
+            **{f"task.{k}": v for k, v in self.spec.to_dict().items()},
+            "rows.train": prepared.digest(task.train),
+            "rows.test": prepared.digest(task.test),
+            "rows.predict": prepared.digest(self.predict_rows),
+            "method": self.method.to_dict(),
+            "initial": None if initial is None else initial.fingerprint,
+            "base": self.base.fingerprint,
+            "dropout_rate": self.base.config.dropout_rate,
+        }
 
     def _batches(self, run: plan.Run) -> batching.TrainBatches:
         tokens = self.splits.train.tokens.take(run.train_rows)
