@@ -11,9 +11,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tfew_jax"
 # Imports point backwards along this line.
 ORDER = [
-    *("types", "sharding", "peft", "models", "losses", "data", "optim", "checkpoint"),
-    *("interop", "train", "metrics", "evaluate", "experiment", "report", "compile"),
-    *("inspection", "t5x_plugin", "cli"),
+    *("types", "sharding", "peft", "models", "losses", "text_metrics", "data"),
+    *("optim", "checkpoint", "interop", "train", "metrics", "evaluate", "experiment"),
+    *("report", "compile", "inspection", "t5x_plugin", "cli"),
 ]
 HEAVY = ("tensorflow", "seqio", "torch", "transformers", "peft")
 
