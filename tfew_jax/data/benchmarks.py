@@ -1,16 +1,28 @@
-"""The eleven held-out sets of T-Few, and BoolQ, from a directory of official files.
+"""The eleven held-out sets of T-Few, and BoolQ: official files, TFDS, or the Hub.
 
 Liu et al., 2022 (https://arxiv.org/abs/2205.05638), Section 3: few-shot rows are drawn
 from the training split (StoryCloze: from validation), accuracy is on the validation
 split (StoryCloze and ANLI: on test). Rows have the field names that promptsource's
 templates and T-Few's published subsets use, with `label` as an index and `idx`.
+
+A source is written as
+
+- `DIR`: the set's official files in it, else a TFDS folder, else parquet files;
+- `tfds:DIR`: a TFDS data directory only (`tfds:` alone is TFDS's own);
+- `hub:DIR`: parquet files of the Hub only (`hub:` alone downloads them).
+
+Nothing but the source that is asked for is imported: a directory of official files
+needs neither TensorFlow nor pyarrow.
 """
 
 import os
 import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from tfew_jax.data import fewshot, sources
-from tfew_jax.data.official import BENCHMARKS, Benchmark
+from tfew_jax.data import fewshot, hub, seqio_tfds, sources
+from tfew_jax.data.mirrors import MIRRORS
+from tfew_jax.data.official import BENCHMARKS, Benchmark, Fields
 
 
 class BenchmarkError(ValueError):
@@ -36,39 +48,29 @@ def get(name: str) -> Benchmark:
 
 
 def load(name: str, split: str, data_dir: str | os.PathLike[str]) -> list[sources.Row]:
-    """The rows of a split, in the order of its file.
+    """The rows of a split, in the order of its file or its records.
 
     Args:
         name: One of `names()`.
         split: One of the set's splits.
-        data_dir: Directory with the official files of one set or of many.
+        data_dir: A source of one set or of many: `DIR`, `tfds:DIR` or `hub:DIR`.
 
     Returns:
-        Rows that remember file and line.
+        Rows that remember where they were read. SuperGLUE's rows of TFDS are put in the
+        order of the official file.
 
     Raises:
         BenchmarkError: The set, the split or its file is not there, or a row lacks a
-            field of the official format.
-        sources.SourceError: The file cannot be read.
+            field of the source's format.
+        sources.SourceError: What is there cannot be read, a package of the extra `data`
+            is missing, or the Hub cannot be reached.
     """
     benchmark = get(name)
     if split not in benchmark.splits:
         raise BenchmarkError(
             f"{name} has no split {split!r}; available: {', '.join(benchmark.splits)}"
         )
-    path = _find(benchmark, split, pathlib.Path(data_dir))
-    rows = []
-    for number, row in enumerate(sources.load_rows(path)):
-        try:
-            fields = benchmark.convert(row, number)
-        except (KeyError, ValueError, TypeError) as error:
-            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            raise BenchmarkError(
-                f"{sources.where(row, number)}: not a row of {name} ({what}); expected "
-                f"the file as distributed: {benchmark.source}"
-            ) from None
-        rows.append(sources.Row(fields, where=sources.where(row, number)))
-    return rows
+    return _read(benchmark, split, data_dir)[0]
 
 
 def draw(
@@ -86,21 +88,28 @@ def draw(
         data_dir: See `load`.
         seed: T-Few has 0, 1, 32, 42 and 1024.
         num_shots: T-Few's number where None.
-        allow_partial_train: Draw from a file with another number of rows than the
+        allow_partial_train: Draw also from another number or order of rows than the
             official one, which gives other rows than T-Few's.
 
     Raises:
-        BenchmarkError: The training file is not the official one, or see `load`.
+        BenchmarkError: The training rows are not the official ones, or TFDS keeps them
+            in another order, or see `load`.
         ValueError: There are fewer rows than shots, or the draw has a single class.
     """
     benchmark = get(name)
-    rows = load(name, benchmark.train, data_dir)
+    rows, in_order = _read(benchmark, benchmark.train, data_dir)
     official = benchmark.splits[benchmark.train].num_rows
     if len(rows) != official and not allow_partial_train:
         raise BenchmarkError(
             f"{name}: {len(rows)} rows to draw from, the official {benchmark.train} "
             f"split has {official}; draws from another file are not T-Few's. Fetch it "
             f"({benchmark.source}), or allow this one with --allow_partial_train"
+        )
+    if not in_order and not allow_partial_train:
+        raise BenchmarkError(
+            f"{name}: TFDS keeps its rows in another order than the official file, so "
+            "that draws from them are not T-Few's; draw from the official files "
+            f"({benchmark.source}) or the Hub's, or allow it with --allow_partial_train"
         )
     shots = benchmark.num_shots if num_shots is None else num_shots
     drawn = fewshot.draw_shots([row["label"] for row in rows], shots, seed)
@@ -135,13 +144,84 @@ def published(
     return sources.load_rows(path)
 
 
-def _find(benchmark: Benchmark, split: str, data_dir: pathlib.Path) -> pathlib.Path:
-    candidates = [data_dir / path for path in benchmark.splits[split].paths]
-    for path in candidates:
-        if path.is_file():
-            return path
-    looked = ", ".join(benchmark.splits[split].paths)
+_Found = tuple[list[sources.Row], bool]
+
+
+def _read(benchmark: Benchmark, split: str, source: str | os.PathLike[str]) -> _Found:
+    """The rows of a split, and whether they stand in the official order."""
+    kind, separator, place = os.fspath(source).partition(":")
+    if not separator or kind not in ("tfds", "hub"):
+        kind, place = "", os.fspath(source)
+    readers = {"": _read_files, "tfds": _read_tfds, "hub": _read_hub}
+    looked = []
+    for name, reader in readers.items():
+        if kind in ("", name):
+            found = reader(benchmark, split, place)
+            if not isinstance(found, str):
+                return found
+            looked.append(found)
     raise BenchmarkError(
-        f"{data_dir}: no {split} file of {benchmark.name} (looked for {looked}); "
-        f"{benchmark.source}"
+        f"{source}: no {split} split of {benchmark.name} (looked for "
+        f"{'; '.join(looked)}); {benchmark.source}"
     )
+
+
+def _read_files(benchmark: Benchmark, split: str, place: str) -> _Found | str:
+    """From official files; the message of what was looked for where there are none."""
+    paths = benchmark.splits[split].paths
+    directory = pathlib.Path(place).expanduser()
+    for path in paths:
+        if (directory / path).is_file():
+            rows = sources.load_rows(directory / path)
+            return _convert(benchmark, rows, dict, benchmark.source), True
+    return f"official files: {', '.join(paths)}"
+
+
+def _read_tfds(benchmark: Benchmark, split: str, place: str) -> _Found | str:
+    mirror = MIRRORS[benchmark.name]
+    name = mirror.tfds_splits.get(split, split)
+    directory = place or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    folder = seqio_tfds.find(directory, mirror.tfds, name)
+    if folder is None:
+        return f"TFDS: {mirror.tfds}/VERSION with a split {name}"
+    records = seqio_tfds.load_rows(folder, name)
+    rows = _convert(benchmark, records, mirror.from_tfds, f"TFDS's {mirror.tfds}")
+    if mirror.sorts:
+        rows.sort(key=lambda row: row["idx"])
+    return rows, mirror.sorts
+
+
+def _read_hub(benchmark: Benchmark, split: str, place: str) -> _Found | str:
+    mirror = MIRRORS[benchmark.name]
+    name = mirror.hub_splits.get(split, split)
+    dataset = (mirror.repository, mirror.config, name)
+    if not place and not mirror.downloadable:
+        return f"nothing: the Hub has no parquet files of {mirror.repository}"
+    files = hub.find(place or hub.download(*dataset), *dataset)
+    if not files:
+        patterns = ", ".join(hub.layouts(mirror.config, name))
+        return f"parquet of the Hub's {mirror.repository}: {patterns}"
+    rows = hub.load_rows(files)
+    form = f"the Hub's {mirror.repository}, {mirror.config}"
+    return _convert(benchmark, rows, mirror.from_hub, form), True
+
+
+def _convert(
+    benchmark: Benchmark,
+    rows: Iterable[sources.Row],
+    adapt: Callable[[Mapping[str, Any]], Fields],
+    form: str,
+) -> list[sources.Row]:
+    """Rows of a source as templates want them; `form` names what it should be."""
+    converted = []
+    for number, row in enumerate(rows):
+        try:
+            fields = benchmark.convert(adapt(row), number)
+        except (KeyError, ValueError, TypeError) as error:
+            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise BenchmarkError(
+                f"{sources.where(row, number)}: not a row of {benchmark.name} "
+                f"({what}); expected the file as distributed: {form}"
+            ) from None
+        converted.append(sources.Row(fields, where=sources.where(row, number)))
+    return converted

@@ -78,9 +78,27 @@ def _plain(
     return convert
 
 
+def _as_in_text(text: str, span: str, index: int) -> str:
+    """A span as it stands in the text: `wsc.fixed`, which templates are written for.
+
+    Some spans of the official files differ from the text in the case of their first
+    letter, a full stop or a line break.
+    """
+    words = text.split()
+    if span in text or not span or index >= len(words):
+        return span
+    change = str.lower if words[index][0].islower() else str.upper
+    fixed = (change(span[0]) + span[1:]).rstrip(".").replace("\n", " ")
+    return fixed if fixed in text else span
+
+
 def _wsc(row: Mapping[str, Any], number: int) -> Fields:
     spans = ("span1_index", "span2_index", "span1_text", "span2_text")
     target = {name: row["target"][name] for name in spans}
+    for n in (1, 2):
+        target[f"span{n}_text"] = _as_in_text(
+            row["text"], target[f"span{n}_text"], target[f"span{n}_index"]
+        )
     label = _labels(False, True)(row.get("label"))
     return {"text": row["text"], **target, "idx": row["idx"], "label": label}
 

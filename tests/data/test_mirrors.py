@@ -1,0 +1,229 @@
+"""The same made-up rows as official files, in TFDS and on the Hub are the same rows.
+
+TFDS's folders are made by TFDS's own builders from the official files, so that names of
+features, keys and orders are TFDS's and not what we think them to be.
+"""
+
+import csv
+import importlib.resources.abc
+import json
+import pathlib
+import sys
+import unittest.mock
+
+import pytest
+
+from tfew_jax.data import benchmarks, mirrors
+
+NUM_ROWS = 5
+STORY = "cloze_test_{0}__spring2016 - cloze_test_ALL_{0}.csv"
+PUNCTUATION = (".", "!", "?", '."', ".")
+
+
+def nli(n: int) -> dict:
+    return {"premise": f"It rained {n} days.", "hypothesis": f"Day {n} was wét."}
+
+
+def official_row(name: str, n: int) -> dict:
+    """Row n of a set in the form of its official file."""
+    if name == "copa":
+        texts = {"premise": f"P{n}.", "choice1": "A.", "choice2": f"B{n}."}
+        return {**texts, "question": "effect", "label": n % 2, "idx": n}
+    if name == "h-swag":
+        start, follows = f"A man throws {n}. He stops.", f"he {n}" if n % 2 else ""
+        return {
+            "ind": n,
+            "activity_label": "Archery",
+            "ctx_a": start,
+            "ctx_b": follows,
+            "ctx": f"{start} {follows}".strip(),
+            "endings": [f"sat {n}.", "ran.", "flew.", "sang."],
+            "source_id": f"{'activitynet' if n % 2 else 'wikihow'}~v_{n}",
+            "split": "train",
+            "split_type": ("indomain", "zeroshot")[n // 2 % 2],
+            "label": n % 4,
+        }
+    if name == "storycloze":
+        sentences = [f"Ann {n} went {k}{PUNCTUATION[n]}" for k in range(1, 5)]
+        return {
+            "InputStoryid": f"s-{n}",
+            **{f"InputSentence{k}": text for k, text in enumerate(sentences, 1)},
+            "RandomFifthSentenceQuiz1": f"Wrong {n}.",
+            "RandomFifthSentenceQuiz2": "Right, and happy.",
+            "AnswerRightEnding": str(n % 2 + 1),
+        }
+    if name == "winogrande":
+        texts = {"sentence": f"The _ won {n}.", "option1": "a", "option2": f"b{n}"}
+        return {"qID": f"q{n}", **texts, "answer": str(n % 2 + 1)}
+    if name == "wsc":
+        target = {
+            "span1_index": 3,
+            "span1_text": "The lake.",  # "the lake" in the text
+            "span2_index": 6,
+            "span2_text": "it",
+        }
+        text = f"{n} ducks on the lake said it was cold."
+        return {"text": text, "target": target, "idx": n, "label": n % 2 == 0}
+    if name == "wic":
+        texts = {"word": "run", "sentence1": f"A run {n}.", "sentence2": "I run."}
+        spans = {"start1": 2, "start2": n, "end1": 5, "end2": n + 3}
+        return {**texts, **spans, "idx": n, "label": n % 2 == 1, "version": 1.1}
+    if name == "rte":
+        label = ("entailment", "not_entailment")[n % 2]
+        return {**nli(n), "label": label, "idx": n}
+    if name == "cb":
+        label = ("entailment", "contradiction", "neutral")[n % 3]
+        return {**nli(n), "label": label, "idx": n}
+    if name == "boolq":
+        texts = {"question": f"is it {n}", "passage": f"It is {n}."}
+        return {**texts, "idx": n, "label": n % 2 == 1}
+    texts = {"uid": f"u{n}", "context": f"It rained {n}.", "hypothesis": f"Wet {n}."}
+    return {**texts, "label": "enc"[n % 3], "reason": f"why {n}"}
+
+
+def hub_row(name: str, n: int) -> dict:
+    """The same row with the Hub's columns, written down by hand."""
+    row = official_row(name, n)
+    if name == "storycloze":
+        return {
+            "story_id": f"s-{n}",
+            **{f"input_sentence_{k}": row[f"InputSentence{k}"] for k in range(1, 5)},
+            "sentence_quiz1": f"Wrong {n}.",
+            "sentence_quiz2": "Right, and happy.",
+            "answer_right_ending": n % 2 + 1,
+        }
+    if name == "h-swag":
+        return {**row, "label": str(n % 4)}
+    if name == "winogrande":
+        return {key: value for key, value in row.items() if key != "qID"}
+    if name.startswith("anli"):
+        return {
+            "uid": f"u{n}",
+            "premise": f"It rained {n}.",
+            "hypothesis": f"Wet {n}.",
+            "label": n % 3,
+            "reason": f"why {n}",
+        }
+    if name == "wsc":
+        spans = {"span1_index": 3, "span1_text": "the lake"}
+        spans |= {"span2_index": 6, "span2_text": "it"}
+        return {"text": row["text"], **spans, "idx": n, "label": (n + 1) % 2}
+    row.pop("version", None)
+    return {**row, "label": n % 3 if name == "cb" else n % 2}
+
+
+def write_file(path: pathlib.Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if path.suffix == ".csv":
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture(scope="session")
+def official(tmp_path_factory) -> pathlib.Path:
+    """A data directory with the official files of all sets, and what TFDS wants more."""
+    folder = tmp_path_factory.mktemp("official")
+    for name in benchmarks.names():
+        rows = [official_row(name, n) for n in range(NUM_ROWS)]
+        for split in benchmarks.get(name).splits.values():
+            write_file(folder / split.paths[0], rows)
+        if mirrors.MIRRORS[name].sorts:  # the labels of test are hidden
+            path = benchmarks.get(name).splits["test"].paths[0]
+            hidden = [{k: v for k, v in row.items() if k != "label"} for row in rows]
+            write_file(folder / path, hidden)
+    (folder / "anli_v0.1").symlink_to(folder / "anli_v1.0")
+    hidden = [official_row("h-swag", n) for n in range(NUM_ROWS)]
+    write_file(folder / "hellaswag/hellaswag_test.jsonl", hidden)
+    rows = [official_row("winogrande", n) for n in range(NUM_ROWS)]
+    for part in ("train_xs", "train_s", "train_m", "train_l", "test"):
+        write_file(folder / f"winogrande_1.1/{part}.jsonl", rows)
+    for part in ("val", "test"):
+        source = folder / "storycloze" / STORY.format(part)
+        (folder / f"cloze_test_{part}__spring2016.csv").write_bytes(source.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tfds_directory(official, tmp_path_factory) -> pathlib.Path:
+    """A TFDS data directory, prepared by TFDS's builders."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS (extra data)")
+    pytest.importorskip("tensorflow", reason="needs TensorFlow (extra data)")
+    folder = tmp_path_factory.mktemp("tfds")
+    names = {"train": "train", "validation": "val", "test": "test"}
+
+    def fetched(manager, urls):
+        if not isinstance(urls, dict):
+            return str(official)
+        file = "hellaswag/hellaswag_{}.jsonl"
+        return {key: str(official / file.format(names[key])) for key in urls}
+
+    manager = tfds.download.DownloadManager
+    config = tfds.download.DownloadConfig(
+        manual_dir=str(official), compute_stats=tfds.download.ComputeStatsMode.SKIP
+    )
+    # Builders import this package, which TFDS does not bring along.
+    backport = {"importlib_resources": importlib.resources}
+    with (
+        unittest.mock.patch.dict(sys.modules, backport),
+        unittest.mock.patch.object(manager, "download_and_extract", fetched),
+    ):
+        for mirror in mirrors.MIRRORS.values():
+            builder = tfds.builder(mirror.tfds, data_dir=str(folder))
+            builder.download_and_prepare(download_config=config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hub_directory(tmp_path_factory) -> pathlib.Path:
+    """Parquet files: one half in a repository's own layout, one in the conversion's."""
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow (extra data)")
+    from pyarrow import parquet
+
+    folder = tmp_path_factory.mktemp("hub")
+    for number, (name, mirror) in enumerate(mirrors.MIRRORS.items()):
+        table = pyarrow.Table.from_pylist([hub_row(name, n) for n in range(NUM_ROWS)])
+        for split in benchmarks.get(name).splits:
+            split = mirror.hub_splits.get(split, split)
+            top = mirror.config if mirror.config != "default" else "data"
+            file = f"{top}/{split}-00000-of-00001.parquet"
+            if number % 2:
+                file = f"{mirror.config}/{split}/0000.parquet"
+            path = folder / mirror.repository / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parquet.write_table(table, path)
+    return folder
+
+
+@pytest.mark.parametrize("name", benchmarks.names())
+def test_rows_of_the_hub_are_those_of_the_official_files(official, hub_directory, name):
+    for split in (benchmarks.get(name).train, benchmarks.get(name).evaluation):
+        ours = benchmarks.load(name, split, official)
+        assert benchmarks.load(name, split, f"hub:{hub_directory}") == ours
+        assert benchmarks.load(name, split, hub_directory) == ours
+        assert len({row["label"] for row in ours}) > 1
+
+
+@pytest.mark.parametrize("name", benchmarks.names())
+def test_rows_of_tfds_are_those_of_the_official_files(official, tfds_directory, name):
+    # What TFDS drops and no template shows: `mirrors` lists it.
+    dropped = {"ind", "split", "reason", "story_id"}
+    if not mirrors.MIRRORS[name].sorts:
+        dropped.add("idx")
+
+    def kept(rows):
+        return [{k: v for k, v in row.items() if k not in dropped} for row in rows]
+
+    for split in (benchmarks.get(name).train, benchmarks.get(name).evaluation):
+        ours = benchmarks.load(name, split, official)
+        found = benchmarks.load(name, split, f"tfds:{tfds_directory}")
+        assert [row["idx"] for row in found] == list(range(NUM_ROWS))
+        assert [set(row) for row in found] == [set(row) for row in ours]
+        if mirrors.MIRRORS[name].sorts:
+            assert kept(found) == kept(ours)
+        else:
+            assert sorted(kept(found), key=str) == sorted(kept(ours), key=str)
+        assert benchmarks.load(name, split, tfds_directory) == found
