@@ -3,6 +3,8 @@
 import csv
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -301,3 +303,95 @@ def test_hellaswag_rows_need_four_endings(tmp_path):
     case = next(case for case in OFFICIAL if case[0] == "h-swag")
     write(tmp_path / case[2], [{**case[3], "endings": ENDINGS[:3]}])
     assert "3 endings" in message_of(benchmarks.load, "h-swag", "train", tmp_path)
+
+
+def test_spans_of_wsc_stand_in_the_text_as_they_do_in_wsc_fixed(tmp_path):
+    spans = [
+        ("The bag of\nflour.", 4),
+        ("The bag of flour", 4),
+        ("he", 0),
+        ("Kim, Lu", 0),
+    ]
+    text = "Ann and Ben took the bag of flour. Then he left with Kim and Lu."
+    rows = [
+        {
+            "text": text,
+            "target": {**SPANS, "span1_text": span, "span1_index": index},
+            "idx": n,
+            "label": True,
+        }
+        for n, (span, index) in enumerate(spans)
+    ]
+    write(tmp_path / "WSC/train.jsonl", rows)
+    found = [row["span1_text"] for row in benchmarks.load("wsc", "train", tmp_path)]
+    assert found == ["the bag of flour", "the bag of flour", "he", "Kim, Lu"]
+
+
+def test_the_spans_of_the_official_dev_rows_stand_in_their_texts(shared):
+    folder = shared / "data" / "superglue_32shot_and_dev"
+    for row in benchmarks.load("wsc", "validation", folder):
+        assert row["span1_text"] in row["text"] and row["span2_text"] in row["text"]
+
+
+def write_parquet(path: pathlib.Path, rows: list[dict]) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow (extra data)")
+    from pyarrow import parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def test_official_files_come_before_the_mirrors_in_one_directory(tmp_path):
+    train = tmp_path / "super_glue/rte/train-00000-of-00001.parquet"
+    write_parquet(train, [{**NLI, "idx": 0, "label": 1}])
+    assert "parquet" in benchmarks.load("rte", "train", tmp_path)[0].where
+    write(tmp_path / "rte/train.jsonl", [{**NLI, "idx": 0, "label": "entailment"}])
+    (row,) = benchmarks.load("rte", "train", tmp_path)
+    assert row["label"] == 0 and "jsonl" in row.where
+    assert benchmarks.load("rte", "train", f"hub:{tmp_path}")[0]["label"] == 1
+    message = message_of(benchmarks.load, "rte", "train", f"tfds:{tmp_path}")
+    assert "super_glue/rte/VERSION" in message and "parquet" not in message
+
+
+def test_a_set_found_nowhere_says_what_was_looked_for_in_each_source(tmp_path):
+    message = message_of(benchmarks.load, "anli-r2", "validation", tmp_path)
+    for part in (
+        "anli_v1.0/R2/dev.jsonl",
+        "TFDS: anli/r2/VERSION with a split validation",
+        "facebook/anli: plain_text/dev_r2-*.parquet",
+        "github.com/facebookresearch/anli",
+    ):
+        assert part in message
+
+
+def test_storycloze_of_the_hub_is_refused_with_where_to_ask_for_it():
+    message = message_of(benchmarks.load, "storycloze", "test", "hub:")
+    assert "no parquet files" in message and "on request" in message
+
+
+def test_a_training_split_of_the_hub_of_another_size_is_refused(tmp_path):
+    rows = [{**NLI, "label": n % 2, "idx": n} for n in range(40)]
+    write_parquet(tmp_path / "rte/train/0000.parquet", rows)
+    message = message_of(benchmarks.draw, "rte", f"hub:{tmp_path}", seed=0)
+    assert "40 rows" in message and "--allow_partial_train" in message
+    options = {"seed": 0, "allow_partial_train": True}
+    drawn = benchmarks.draw("rte", f"hub:{tmp_path}", **options)
+    assert len(drawn) == 32 and "0000.parquet, row" in drawn[0].where
+
+
+def test_official_files_are_read_without_the_packages_of_the_mirrors(tmp_path):
+    write(tmp_path / "rte/val.jsonl", [{**NLI, "idx": 0, "label": "entailment"}])
+    script = (
+        "import sys\n"
+        "from tfew_jax.data import benchmarks\n"
+        "benchmarks.load('rte', 'validation', sys.argv[1])\n"
+        "heavy = {'tensorflow', 'tensorflow_datasets', 'pyarrow', 'huggingface_hub'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
 """The same made-up rows as official files, in TFDS and on the Hub are the same rows.
 
-TFDS's folders are made by TFDS's own builders from the official files, so that names of
-features, keys and orders are TFDS's and not what we think them to be.
+TFDS's folders are made by TFDS's own builders from the official files, so that names
+of features, keys and orders are TFDS's and not what we think them to be.
 """
 
 import csv
@@ -125,7 +125,7 @@ def write_file(path: pathlib.Path, rows: list[dict]) -> None:
 
 @pytest.fixture(scope="session")
 def official(tmp_path_factory) -> pathlib.Path:
-    """A data directory with the official files of all sets, and what TFDS wants more."""
+    """A data directory with the official files of all sets, and what TFDS wants."""
     folder = tmp_path_factory.mktemp("official")
     for name in benchmarks.names():
         rows = [official_row(name, n) for n in range(NUM_ROWS)]
@@ -207,23 +207,87 @@ def test_rows_of_the_hub_are_those_of_the_official_files(official, hub_directory
         assert len({row["label"] for row in ours}) > 1
 
 
+@pytest.mark.slow
+def test_rows_of_tfds_are_those_of_the_official_files(official, tfds_directory):
+    for name in benchmarks.names():
+        sorts = mirrors.MIRRORS[name].sorts
+        for split in (benchmarks.get(name).train, benchmarks.get(name).evaluation):
+            ours = benchmarks.load(name, split, official)
+            found = benchmarks.load(name, split, f"tfds:{tfds_directory}")
+            assert [row["idx"] for row in found] == list(range(NUM_ROWS))
+            assert [set(row) for row in found] == [set(row) for row in ours]
+            expected = [without_dropped(row, sorts) for row in ours]
+            kept = [without_dropped(row, sorts) for row in found]
+            if sorts:
+                assert kept == expected
+            assert sorted(kept, key=str) == sorted(expected, key=str)
+            assert benchmarks.load(name, split, tfds_directory) == found
+
+
+def without_dropped(row: dict, sorts: bool) -> dict:
+    """A row without what TFDS drops and no template shows: `mirrors` lists it."""
+    dropped = {"ind", "split", "reason", "story_id", *([] if sorts else ["idx"])}
+    return {key: value for key, value in row.items() if key not in dropped}
+
+
+@pytest.mark.parametrize(
+    "row, parts",
+    [
+        (
+            {"source_id": "activitynet~1", "context": "He ran. Far. she"},
+            ("Far.", "she"),
+        ),
+        ({"source_id": "wikihow~1", "context": "Run. Far."}, ("Far.", "")),
+        ({"source_id": "activitynet~1", "context": "Far"}, ("Far", "")),
+    ],
+)
+def test_hellaswags_context_of_tfds_ends_with_what_follows_its_last_sentence(
+    row, parts
+):
+    fields = mirrors.MIRRORS["h-swag"].from_tfds(row)
+    assert fields["ctx"] == row["context"]
+    assert fields["ctx_a"].endswith(parts[0]) and fields["ctx_b"] == parts[1]
+    assert f"{fields['ctx_a']} {fields['ctx_b']}".strip() == row["context"]
+
+
+@pytest.mark.parametrize(
+    "context, sentences",
+    [
+        ("Al ran. He sat! Was it far? It was.", 4),
+        ('Al said "Go!" He went. "Why?" said Bo. It was at 5 p.m. in May.', 4),
+        ("Al ran. He sat. He ate. He left. He slept.", 4),  # the last two stay one
+        ("Al ran. He sat.", 2),
+    ],
+)
+def test_storyclozes_context_of_tfds_is_cut_at_the_ends_of_sentences(
+    context, sentences
+):
+    row = {"context": context, "endings": ["A.", "B."], "label": 2}
+    fields = mirrors.MIRRORS["storycloze"].from_tfds(row)
+    parts = [fields[f"InputSentence{n}"] for n in range(1, 5)]
+    assert " ".join(parts).rstrip() == context
+    assert sum(map(bool, parts)) == sentences
+    assert fields["AnswerRightEnding"] == 2
+
+
 @pytest.mark.parametrize("name", benchmarks.names())
-def test_rows_of_tfds_are_those_of_the_official_files(official, tfds_directory, name):
-    # What TFDS drops and no template shows: `mirrors` lists it.
-    dropped = {"ind", "split", "reason", "story_id"}
-    if not mirrors.MIRRORS[name].sorts:
-        dropped.add("idx")
+def test_hidden_labels_of_mirrors_stay_minus_one(name):
+    mirror, convert = mirrors.MIRRORS[name], benchmarks.get(name).convert
+    row = hub_row(name, 0)
+    if name == "storycloze":  # its test labels are public
+        return
+    for hidden in ("",) if name in ("h-swag", "winogrande") else (-1, None):
+        field = "answer" if name == "winogrande" else "label"
+        assert convert(mirror.from_hub({**row, field: hidden}), 0)["label"] == -1
 
-    def kept(rows):
-        return [{k: v for k, v in row.items() if k not in dropped} for row in rows]
 
-    for split in (benchmarks.get(name).train, benchmarks.get(name).evaluation):
-        ours = benchmarks.load(name, split, official)
-        found = benchmarks.load(name, split, f"tfds:{tfds_directory}")
-        assert [row["idx"] for row in found] == list(range(NUM_ROWS))
-        assert [set(row) for row in found] == [set(row) for row in ours]
-        if mirrors.MIRRORS[name].sorts:
-            assert kept(found) == kept(ours)
-        else:
-            assert sorted(kept(found), key=str) == sorted(kept(ours), key=str)
-        assert benchmarks.load(name, split, tfds_directory) == found
+def test_labels_outside_the_set_are_errors():
+    with pytest.raises(ValueError, match="label 2, expected one of -1, 0, 1"):
+        mirrors.MIRRORS["rte"].from_hub({**hub_row("rte", 0), "label": 2})
+
+
+def test_every_set_has_a_mirror_and_splits_that_are_its_own():
+    assert set(mirrors.MIRRORS) == set(benchmarks.names())
+    for name, mirror in mirrors.MIRRORS.items():
+        renamed = {*mirror.hub_splits, *mirror.tfds_splits}
+        assert renamed <= set(benchmarks.get(name).splits)

@@ -129,7 +129,7 @@ def _check_complete(paths: Sequence[pathlib.Path]) -> None:
     names = {path.name for path in paths}
     matches = [re.fullmatch(r"(.*-)\d{5}-of-(\d{5})\.parquet", name) for name in names]
     if any(matches):
-        stem, total = next((m[1], int(m[2])) for m in matches if m)
+        total, stem = max((int(m[2]), m[1]) for m in matches if m)
         expected = {f"{stem}{n:05}-of-{total:05}.parquet" for n in range(total)}
     elif all(re.fullmatch(r"\d{4}\.parquet", name) for name in names):
         expected = {f"{n:04}.parquet" for n in range(int(max(names)[:4]) + 1)}
