@@ -273,7 +273,9 @@ def test_a_mixture_without_rows_of_a_set_says_what_it_lacks(directory, write):
         directory=directory,
         allow_missing=["colours", "numbers/v1.0"],
     )
-    assert nothing == "small: nothing is left of the mixture"
+    assert nothing == (
+        "nothing is left of small: not among the rows given: colours, numbers/v1.0"
+    )
 
 
 @pytest.mark.parametrize(

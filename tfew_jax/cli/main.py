@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import tfew_jax
 from tfew_jax.cli import eval as eval_command
-from tfew_jax.cli import fewshot, infer, report, templates, train
+from tfew_jax.cli import fewshot, infer, report, tasks, templates, train
 
 _COMMANDS = {
     "fewshot": fewshot,
@@ -21,6 +21,7 @@ _COMMANDS = {
     "eval": eval_command,
     "infer": infer,
     "report": report,
+    "tasks": tasks,
     "templates": templates,
 }
 USAGE_STATUS = 2

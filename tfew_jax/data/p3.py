@@ -18,7 +18,7 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import tfew_jax
 from tfew_jax.data import labels, promptsource, promptsource_archive, promptsource_sets
@@ -139,6 +139,11 @@ class Missing:
 def names() -> list[str]:
     """The mixtures, each of which holds the one before."""
     return list(_MIXTURES)
+
+
+def aliases() -> dict[str, str]:
+    """Other names of mixtures, as T0 writes them."""
+    return dict(_ALIASES)
 
 
 def get(name: str) -> Definition:
@@ -263,14 +268,18 @@ def refuse_missing(
     lacking = [item for item in missing if item.name not in allow_missing]
     if not lacking:
         return
-    places = {}
-    for item in lacking:
-        places.setdefault(item.where, []).append(item.name)
-    listed = "; ".join(f"{where}: {', '.join(n)}" for where, n in places.items())
     raise MixtureError(
-        f"{definition.name} lacks {len(lacking)} of what it is made of: {listed}; get "
-        "them, or name those to go without in allow_missing"
+        f"{definition.name} lacks {len(lacking)} of what it is made of: "
+        f"{listed(lacking)}; get them, or name those to go without in allow_missing"
     )
+
+
+def listed(missing: Iterable[Missing]) -> str:
+    """What is missing, by where it was looked for."""
+    places = {}
+    for item in missing:
+        places.setdefault(item.where, []).append(item.name)
+    return "; ".join(f"{where}: {', '.join(n)}" for where, n in places.items())
 
 
 def _check_allowed(

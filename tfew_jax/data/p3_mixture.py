@@ -215,7 +215,9 @@ def load(
     p3.refuse_missing(definition, missing, allow_missing)
     tasks = [task for task in tasks if task.name in rows]
     if not tasks:
-        raise p3.MixtureError(f"{definition.name}: nothing is left of the mixture")
+        raise p3.MixtureError(
+            f"nothing is left of {definition.name}: {p3.listed(missing)}"
+        )
     if source.raw:
         tasks = _sized(tasks, rows, allow_partial)
     return Mixture(

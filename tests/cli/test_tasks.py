@@ -1,0 +1,320 @@
+"""`tfew tasks` as a user types it."""
+
+import csv
+import json
+
+import pytest
+
+from tfew_jax.cli import main
+from tfew_jax.data import p3
+
+CB = """\
+templates:
+  k1: !Template
+    answer_choices: Yes ||| No ||| Maybe
+    jinja: '{{premise}} So {{hypothesis}}? ||| {{answer_choices[label]}}'
+    metadata: !TemplateMetadata {original_task: true}
+    name: so
+  k2: !Template
+    jinja: '{% if label == 0 %}Says {{premise}} ||| {{hypothesis}}{% endif %}'
+    metadata: !TemplateMetadata {}
+    name: follows
+"""
+SAY = """\
+templates:
+  k1: !Template
+    jinja: 'Say {{text}} ||| {{text}}'
+    metadata: !TemplateMetadata {}
+    name: say it
+"""
+FILES = {
+    "promptsource/templates/super_glue/cb/templates.yaml": CB,
+    "promptsource/templates/imdb/templates.yaml": SAY,
+    "promptsource/templates/gigaword/templates.yaml": SAY,
+}
+
+
+@pytest.fixture
+def fetched(make_archive, tmp_path):
+    assert main.main(["templates", "fetch", "--from", str(make_archive(FILES))]) == 0
+
+
+@pytest.fixture
+def no_templates(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFEW_JAX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes JSONL files below a directory."""
+
+    def make(files):
+        for name, rows in files.items():
+            path = tmp_path / "rows" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / "rows"
+
+    return make
+
+
+@pytest.fixture
+def cb(write):
+    labels = {"train": "entailment", "val": "neutral"}
+    row = {"premise": "It rained.", "hypothesis": "it was wet", "idx": 0}
+    files = {
+        f"CB/{split}.jsonl": [{**row, "label": label}] * 2
+        for split, label in labels.items()
+    }
+    return write({**files, "CB/test.jsonl": [row]})
+
+
+@pytest.fixture
+def overruling(tmp_path):
+    folder = tmp_path / "raft" / "overruling"
+    folder.mkdir(parents=True)
+    settings = [{"overruling": ["Sentence"]}, {"overruling": "Does it overrule?"}]
+    place = tmp_path / "raft" / "prompt_construction_settings.jsonl"
+    place.write_text("".join(json.dumps(line) + "\n" for line in settings))
+    (folder / "task.json").write_text(
+        json.dumps({"label_columns": {"Label": ["no", "yes"]}})
+    )
+    for name, rows in {
+        "train": [["Sentence", "Label", "ID"], ["We affirm.", "no", "0"]],
+        "test_unlabeled": [["Sentence", "ID"], ["We do.", "50"], ["We stop.", "51"]],
+    }.items():
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    return tmp_path / "raft"
+
+
+def run(*argv):
+    return main.main(["tasks", *map(str, argv)])
+
+
+def output_of(capsys, *argv):
+    capsys.readouterr()
+    assert run(*argv) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def error_of(capsys, *argv):
+    capsys.readouterr()
+    try:
+        status = run(*argv)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_list_has_every_kind_once(capsys):
+    header, *lines = (line.split() for line in output_of(capsys, "list"))
+    assert header == ["kind", "name", "rows"]
+    kinds = [line[0] for line in lines]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "embedded": 2,
+        "benchmark": 12,
+        "RAFT": 11,
+        "mixture": 3,
+    }
+    names = [line[1] for line in lines]
+    assert len(set(names)) == len(names)
+    assert [
+        "benchmark",
+        "copa",
+        "train",
+        "400,",
+        "validation",
+        "100,",
+        "test",
+        "500",
+    ] in (lines)
+    assert ["mixture", "t0_train", "train", "11,161,397", "of", "38", "sets"] in lines
+
+
+def test_every_listed_name_can_be_shown_without_rows(no_templates, capsys):
+    names = [line.split()[1] for line in output_of(capsys, "list")[1:]]
+    mixtures = p3.names()
+    for name in names:
+        if name not in mixtures:  # these are made of templates
+            assert output_of(capsys, "show", name)[0].startswith(f"== {name}: ")
+
+
+def test_an_embedded_task_is_shown_and_counted(capsys):
+    lines = output_of(capsys, "show", "product_reviews")
+    assert lines[0].startswith("== product_reviews: Whether the writer of a product")
+    assert "-- rows: train 250, test 250" in lines
+    assert "-- template 0, choices bad ||| good" in lines
+    assert lines[-1] in ("bad", "good")
+    assert output_of(capsys, "count", "product_reviews")[:2] == [
+        "     train        test  template (rendered rows)",
+        "       250         250  0",
+    ]
+
+
+def test_a_benchmark_is_shown_with_a_rendered_row(fetched, cb, capsys):
+    lines = output_of(capsys, "show", "cb", "--data-dir", cb)
+    assert lines == [
+        "== cb: 32 shots from train, accuracy on validation",
+        "-- official rows: train 250, validation 56, test 250",
+        "-- source: super.gluebenchmark.com, the archive of each task",
+        "-- labels: entailment ||| contradiction ||| neutral",
+        "-- templates of super_glue/cb: 2, of the original task 1",
+        "    0  follows",
+        "    1  so",
+        f"-- input of {cb}/CB/train.jsonl, line 1",
+        "It rained. So it was wet?",
+        f"-- target of {cb}/CB/train.jsonl, line 1",
+        "Yes",
+    ]
+
+
+def test_a_benchmark_is_counted_with_what_does_not_apply_and_why(fetched, cb, capsys):
+    lines = output_of(capsys, "count", "cb", "--data-dir", cb)
+    assert lines[:-2] == [
+        "train: 2 rows, officially 250",
+        "validation: 2 rows, officially 56",
+        "test: 1 rows, officially 250",
+        "     train  validation        test  template (rendered rows)",
+        "         2           0           0  0 follows",
+        "         2           2           1  1 so",
+    ]
+    assert lines[-2].startswith(
+        f"0 follows: not for 2 rows of validation: {cb}/CB/val.jsonl, line 1: template "
+        "0 of super_glue/cb, 'follows': does not apply to this row: it gives no input"
+    )
+    assert lines[-1].startswith("0 follows: not for 1 rows of test: ")
+
+
+def test_splits_that_are_not_there_are_named(no_templates, cb, capsys):
+    (cb / "CB" / "test.jsonl").unlink()
+    assert output_of(capsys, "count", "cb", "--data-dir", cb)[2:] == [
+        f"without test: no such file in {cb}",
+        "-- templates: those of super_glue/cb, once `tfew templates fetch` has run",
+    ]
+    assert error_of(capsys, "count", "copa", "--data-dir", cb).startswith(
+        f"tfew tasks: error: {cb}: no train file of copa (looked for COPA/train.jsonl"
+    )
+
+
+def test_a_benchmark_without_templates_shows_the_row(no_templates, cb, capsys):
+    lines = output_of(capsys, "show", "cb", "--data-dir", cb)
+    assert "premise: It rained." in lines
+    assert lines[-1] == "label: 0"
+
+
+def test_a_raft_task_is_shown_and_counted(overruling, capsys):
+    lines = output_of(capsys, "show", "overruling", "--data-dir", overruling)
+    assert lines[1:5] == [
+        "-- rows: train 1, test 2",
+        "-- labels: no ||| yes",
+        "-- fields: Sentence",
+        f"-- input of {overruling}/overruling/train.csv, line 2",
+    ]
+    assert lines[5:8] == ["Does it overrule?", "Sentence: We affirm.", "Label:"]
+    assert lines[-1] == "no"
+    assert output_of(capsys, "count", "overruling", "--data-dir", overruling) == [
+        "train: 1 rows",
+        "  no: 1",
+        "  yes: 0",
+        "test: 2 rows without labels",
+    ]
+
+
+def test_a_mixture_is_shown_with_caps_and_what_it_lacks(fetched, capsys):
+    lines = output_of(capsys, "show", "t0_train")
+    assert lines[:5] == [
+        "== t0_train: T0's training sets",
+        "-- 38 sets, 2 tasks, 525,000 examples by the rule t0",
+        "      cap  task",
+        "  500,000  gigaword_say_it",
+        "   25,000  imdb_say_it",
+    ]
+    assert len(lines[5:]) == 36
+    assert lines[5].startswith("-- without adversarial_qa/dbert: no templates in ")
+    assert output_of(capsys, "show", "t0++_train")[0].startswith("== t0_pp_train: T0++")
+
+
+@pytest.mark.parametrize(("rule", "cap"), [("t0", "500,000"), ("tfew", "500,000")])
+def test_a_mixture_is_counted_by_both_rules(fetched, capsys, rule, cap):
+    lines = output_of(capsys, "count", "t0_train", "--rule", rule)
+    assert lines[1].split() == ["3,803,957", "1", cap, cap, "gigaword"]
+    assert lines[3] == f"2 tasks, 525,000 examples by the rule {rule}"
+    assert len(lines[4:]) == 36
+
+
+def test_a_mixture_is_counted_with_its_rows(fetched, write, capsys):
+    folder = write(
+        {"imdb/train.jsonl": [{"text": text} for text in ("good", "", "ok")]}
+    )
+    lines = output_of(capsys, "count", "t0_train", "--data-dir", folder)
+    assert lines[:4] == [
+        "     rows   rendered        cap  task",
+        "        3          2          3  imdb_say_it",
+        "t0_train by the rule 't0': 1 tasks of 1 sets, 3 examples an epoch",
+        "imdb: 3 rows a task, the set has 25,000",
+    ]
+    [missing] = [line for line in lines if line.startswith("without gigaword")]
+    assert missing.startswith("without gigaword (1 tasks, 500,000 examples): no SET/tr")
+    assert lines[-1].startswith(
+        f"imdb_say_it: not for 1 rows: {folder}/imdb/train.jsonl, line 2: template 0 of "
+        "imdb, 'say it': does not apply to this row: it gives no target"
+    )
+
+
+def test_a_mixture_is_shown_with_an_example_of_p3s_rows(fetched, write, capsys):
+    row = {"inputs": "Say good", "targets": "good", "answer_choices": ["good", "bad"]}
+    folder = write({"imdb_say_it/train.jsonl": [row]})
+    lines = output_of(capsys, "show", "t0_train", "--data-dir", folder)
+    assert lines[-6:] == [
+        "-- input of row 0 of imdb_say_it",
+        "Say good",
+        "-- target of row 0 of imdb_say_it",
+        "good",
+        "-- choices of row 0 of imdb_say_it",
+        "good ||| bad",
+    ]
+
+
+def test_a_mixture_without_any_rows_says_so(fetched, tmp_path, capsys):
+    said = error_of(capsys, "count", "t0_train", "--data-dir", tmp_path)
+    assert "nothing is left of t0_train: no templates in " in said
+    assert said.endswith(f"in {tmp_path}: gigaword, imdb")
+
+
+def test_a_row_without_the_columns_is_named(fetched, write, capsys):
+    folder = write({"imdb/train.jsonl": [{"words": "good"}]})
+    said = error_of(capsys, "count", "t0_train", "--data-dir", folder)
+    assert f"imdb, {folder}/imdb/train.jsonl, line 1: template 0 of imdb" in said
+    assert "column 'text' is missing" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["show", "coppa"], "unknown task 'coppa'; names like it: 'copa'"),
+        (["show", "xyz"], "unknown task 'xyz'; `tfew tasks list` shows all"),
+        (["count", "cb"], "the rows of cb are not in the package; say where they are"),
+        (["count", "overruling"], "the rows of overruling are not in the package"),
+        (["count", "cb", "--rule", "t0"], "--rule t0 is for mixtures (t0_train, "),
+        (
+            ["show", "product_reviews", "--data-dir", "."],
+            "--data-dir: the rows of prod",
+        ),
+        (
+            ["count", "t0_train", "--rule", "t5"],
+            "argument --rule: invalid choice: 't5'",
+        ),
+        (["count"], "the following arguments are required: NAME"),
+    ],
+)
+def test_mistakes_are_one_line(no_templates, capsys, argv, problem):
+    assert problem in error_of(capsys, *argv)
+
+
+def test_a_mixture_without_templates_says_how_to_get_them(no_templates, capsys):
+    for action in ("show", "count"):
+        said = error_of(capsys, action, "t0_train")
+        assert said.endswith("get them with `tfew templates fetch`")
