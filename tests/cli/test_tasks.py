@@ -246,9 +246,8 @@ def test_a_mixture_is_counted_by_both_rules(fetched, capsys, rule, cap):
 
 
 def test_a_mixture_is_counted_with_its_rows(fetched, write, capsys):
-    folder = write(
-        {"imdb/train.jsonl": [{"text": text} for text in ("good", "", "ok")]}
-    )
+    rows = [{"text": text} for text in ("good", "", "ok")]
+    folder = write({"imdb/train.jsonl": rows})
     lines = output_of(capsys, "count", "t0_train", "--data-dir", folder)
     assert lines[:4] == [
         "     rows   rendered        cap  task",
@@ -259,8 +258,8 @@ def test_a_mixture_is_counted_with_its_rows(fetched, write, capsys):
     [missing] = [line for line in lines if line.startswith("without gigaword")]
     assert missing.startswith("without gigaword (1 tasks, 500,000 examples): no SET/tr")
     assert lines[-1].startswith(
-        f"imdb_say_it: not for 1 rows: {folder}/imdb/train.jsonl, line 2: template 0 of "
-        "imdb, 'say it': does not apply to this row: it gives no target"
+        f"imdb_say_it: not for 1 rows: {folder}/imdb/train.jsonl, line 2: template 0 "
+        "of imdb, 'say it': does not apply to this row: it gives no target"
     )
 
 
@@ -285,7 +284,8 @@ def test_a_mixture_without_any_rows_says_so(fetched, tmp_path, capsys):
 
 
 def test_a_row_without_the_columns_is_named(fetched, write, capsys):
-    folder = write({"imdb/train.jsonl": [{"words": "good"}]})
+    rows = [{"text": text} for text in ("good", "", "ok")]
+    folder = write({"imdb/train.jsonl": rows})
     said = error_of(capsys, "count", "t0_train", "--data-dir", folder)
     assert f"imdb, {folder}/imdb/train.jsonl, line 1: template 0 of imdb" in said
     assert "column 'text' is missing" in said
