@@ -7,6 +7,7 @@ SeqIO and TensorFlow and registers nothing.
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -56,13 +57,14 @@ def register(
             f"{mixture.definition.name} needs); register it with another prefix"
         )
     for task, (task_name, _) in zip(mixture.tasks, rates, strict=True):
+        source: Any = seqio.FunctionDataSource(
+            functools.partial(_dataset, mixture=mixture, task=task),
+            splits=[SPLIT],
+            num_input_examples={SPLIT: mixture.num_rows(task)},
+        )
         seqio.TaskRegistry.add(
             task_name,
-            source=seqio.FunctionDataSource(
-                functools.partial(_dataset, mixture=mixture, task=task),
-                splits=[SPLIT],
-                num_input_examples={SPLIT: mixture.num_rows(task)},
-            ),
+            source=source,
             preprocessors=[
                 seqio.preprocessors.tokenize,
                 seqio.CacheDatasetPlaceholder(),

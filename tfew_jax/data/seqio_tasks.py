@@ -106,7 +106,7 @@ def task_name(set_name: str, *, taskless: bool = False) -> str:
 
 def output_features(
     vocabulary: seqio.Vocabulary, *, add_inputs_eos: bool
-) -> dict[str, seqio.Feature]:
+) -> dict[str, Any]:
     """SeqIO's description of inputs and targets."""
     return {
         "inputs": seqio.Feature(vocabulary, add_eos=add_inputs_eos, required=False),
@@ -182,7 +182,7 @@ def _add_text_task(
     rows: Rows,
     task: text_to_text.TextTask,
     set_name: str,
-    features: Mapping[str, seqio.Feature],
+    features: Mapping[str, Any],
     task_word: bool,
     name: str,
     splits: Sequence[str],

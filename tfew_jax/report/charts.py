@@ -29,7 +29,7 @@ _WIDTH, _LINE, _GAP, _FRAME = 8.0, 0.15, 0.15, 0.75  # inches
 _LEGEND_LINE = 0.22
 _LEGEND_CHARACTERS = 95  # of a line of the legend
 _NAME_LENGTH = 44
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9.0,
     "text.parse_math": False,  # names are shown as they are
