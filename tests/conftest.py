@@ -120,3 +120,22 @@ def make_archive(
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def promptsource_directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """promptsource's templates: the user's, or fetched ones that go with the tests."""
+    from tfew_jax.data import promptsource_archive
+
+    found = promptsource_archive.directory()
+    if found.is_dir():
+        return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFEW_JAX_CACHE", str(tmp_path_factory.mktemp("promptsource")))
+        for name, value in {"RETRIES": 0, "TIMEOUT": 10, "DEFAULT_TIMEOUT": 10}.items():
+            patch.setenv(f"PIP_{name}", str(value))
+        try:
+            promptsource_archive.fetch()
+        except ValueError as error:
+            pytest.skip(f"promptsource's templates cannot be had: {error}")
+        return promptsource_archive.directory()

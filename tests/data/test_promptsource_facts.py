@@ -12,7 +12,7 @@ import os
 
 import pytest
 
-from tfew_jax.data import promptsource_archive, promptsource_sets
+from tfew_jax.data import promptsource_sets
 
 # Set: number of templates, indices of those of the original task.
 INDICES = {
@@ -44,23 +44,6 @@ LABELS = {
 }
 
 
-@pytest.fixture(scope="session")
-def directory(tmp_path_factory):
-    """The user's own templates, else fetched ones that go with the test."""
-    found = promptsource_archive.directory()
-    if found.is_dir():
-        return found
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TFEW_JAX_CACHE", str(tmp_path_factory.mktemp("promptsource")))
-        for name, value in {"RETRIES": 0, "TIMEOUT": 10, "DEFAULT_TIMEOUT": 10}.items():
-            patch.setenv(f"PIP_{name}", str(value))
-        try:
-            promptsource_archive.fetch()
-        except ValueError as error:
-            pytest.skip(f"promptsource's templates cannot be had: {error}")
-        return promptsource_archive.directory()
-
-
 def rows_of(shared, name):
     """Dev rows of SuperGLUE in the dataset's columns, or T-Few's training rows."""
     folder = shared / "data" / "superglue_32shot_and_dev" / name
@@ -78,34 +61,43 @@ def rows_of(shared, name):
     return rows
 
 
-def test_the_archive_holds_all_sets(directory):
-    assert len(promptsource_sets.names(directory)) == 279
-    files = [path for path in directory.rglob("*") if path.is_file()]
+def test_the_archive_holds_all_sets(promptsource_directory):
+    assert len(promptsource_sets.names(promptsource_directory)) == 279
+    files = [path for path in promptsource_directory.rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"templates.yaml"}
     assert len(files) == 279
-    assert os.path.getsize(directory / "banking77" / "templates.yaml") == 16_722
+    assert (
+        os.path.getsize(promptsource_directory / "banking77" / "templates.yaml")
+        == 16_722
+    )
 
 
-def test_every_template_is_read_and_names_its_choices(directory):
-    found = [t for s in promptsource_sets.load_all(directory) for t in s.templates]
+def test_every_template_is_read_and_names_its_choices(promptsource_directory):
+    found = [
+        t
+        for s in promptsource_sets.load_all(promptsource_directory)
+        for t in s.templates
+    ]
     assert len(found) == 2085
     assert sum(template.choices is None for template in found) == 940
 
 
 @pytest.mark.parametrize("name", INDICES)
-def test_the_templates_of_the_original_task_have_tfews_indices(directory, name):
-    found = promptsource_sets.load(name, directory)
+def test_the_templates_of_the_original_task_have_tfews_indices(
+    promptsource_directory, name
+):
+    found = promptsource_sets.load(name, promptsource_directory)
     number, indices = INDICES[name]
     assert len(found.templates) == number
     assert [t.index for t in found.original_task] == list(indices)
 
 
 @pytest.mark.parametrize("name", DIGESTS)
-def test_rows_render_to_promptsources_own_texts(directory, shared, name):
+def test_rows_render_to_promptsources_own_texts(promptsource_directory, shared, name):
     task, expected = DIGESTS[name]
     rows = rows_of(shared, task)[:20]
     digest = hashlib.sha256()
-    for template in promptsource_sets.load(name, directory).original_task:
+    for template in promptsource_sets.load(name, promptsource_directory).original_task:
         if "| choice" in template.text:
             continue
         for row in rows:
@@ -117,26 +109,30 @@ def test_rows_render_to_promptsources_own_texts(directory, shared, name):
 @pytest.mark.parametrize(
     "name, number", {"cb": 56, "rte": 40, "wic": 40, "wsc.fixed": 104}.items()
 )
-def test_dev_rows_have_an_input_and_their_label(directory, shared, name, number):
+def test_dev_rows_have_an_input_and_their_label(
+    promptsource_directory, shared, name, number
+):
     rows = rows_of(shared, {"wsc.fixed": "WSC", "wic": "WiC"}.get(name, name.upper()))
     rows = rows[:number]
-    for template in promptsource_sets.load(f"super_glue/{name}", directory).templates:
+    for template in promptsource_sets.load(
+        f"super_glue/{name}", promptsource_directory
+    ).templates:
         rendered = [template.render(row) for row in rows]
         assert len(rendered) == number
         assert [r.label for r in rendered] == [row["label"] for row in rows]
         assert len({r.choices for r in rendered}) == 1
 
 
-def test_copas_last_templates_render_for_some_rows_only(directory, shared):
+def test_copas_last_templates_render_for_some_rows_only(promptsource_directory, shared):
     rows = rows_of(shared, "COPA")
-    found = promptsource_sets.load("super_glue/copa", directory)
+    found = promptsource_sets.load("super_glue/copa", promptsource_directory)
     counts = [sum(map(t.applies, rows)) for t in found.templates[7:]]
     assert counts == [100, 48, 48, 52, 52]
 
 
-def test_hellaswag_draws_the_words_of_template_4(directory, shared):
+def test_hellaswag_draws_the_words_of_template_4(promptsource_directory, shared):
     rows = rows_of(shared, "h-swag")[:20]
-    template = promptsource_sets.load("hellaswag", directory).at(4)
+    template = promptsource_sets.load("hellaswag", promptsource_directory).at(4)
     once = [template.render(row, seed=7) for row in rows]
     assert once == [template.render(row, seed=7) for row in rows]
     assert len({rendered.inputs.split("\n")[0] for rendered in once}) == 4
