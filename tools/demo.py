@@ -4,10 +4,10 @@
         [--overwrite]
 
 Each of five seeds draws its own 50 rows of a task's training half and is scored on its
-test half. Beside the tuned model stand the same model without tuning, the majority
-class, and TF-IDF with logistic regression on the same rows. The tasks run at once, each
-on its share of the cores. What was stopped goes on where it was; what is finished is
-only shown again.
+test half, every row by a random one of the task's templates, as in T-Few. Beside the
+tuned model stand the same model without tuning, the majority class, and TF-IDF with
+logistic regression on the same rows. The tasks run at once, each on its share of the
+cores. What was stopped goes on where it was; what is finished is only shown again.
 """
 
 import argparse
@@ -67,6 +67,7 @@ def run_task(options: argparse.Namespace) -> None:
         ),
         seeds=SEEDS,
         num_shots=options.shots,
+        eval_templates="random",
         checkpoint_period=options.steps,
         overwrite=options.overwrite,
     )

@@ -269,3 +269,19 @@ def test_an_adapter_is_not_scored_on_nothing_but_its_own_rows(
             task=write_rows(tmp_path / "rows.jsonl", rows),
             adapter=validated.adapter,
         )
+
+
+def test_rows_that_contradict_each_other_are_told(base, rows, tmp_path, capsys):
+    text = "a film of its own"
+    twice = [{"text": text, "label": label} for label in (0, 1, 1)]
+    result = experiment.fewshot(
+        base,
+        [*rows, *twice],
+        template=TEMPLATE,
+        choices=CHOICES,
+        num_folds=0,
+        num_steps=1,
+        out=tmp_path,
+    )
+    assert result.summary["counts"]["train"]["num_contradictory"] >= 3
+    assert "have the text of another row and another label" in capsys.readouterr().err

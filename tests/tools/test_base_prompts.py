@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tfew_jax.data import tasks
+from tfew_jax.data import promptsource_sets, tasks
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 
-import real_data
 from base_model import prompts
 
 WORDINGS = [
@@ -30,27 +29,29 @@ def bare(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def evaluated() -> Iterator[tuple[str, str]]:
+def embedded() -> Iterator[tuple[str, str]]:
     for name in tasks.names():
         for template in tasks.get(name).spec.templates:
             yield name, template
-    for name, task in real_data.TASKS.items():
-        yield name, task["template"]
 
 
-@pytest.mark.parametrize(("name", "template"), [*evaluated()])
-def test_no_evaluated_prompt_is_a_training_wording(name, template):
+@pytest.mark.parametrize(("name", "template"), [*embedded()])
+def test_no_prompt_of_an_embedded_task_is_a_training_wording(name, template):
     trained = {bare(wording) for wording in WORDINGS}
     assert bare(template) not in trained
     assert bare("Review: {} Tone?") == "review _ tone"  # what is compared
 
 
-def test_the_words_of_evaluated_sentiment_tasks_are_no_training_answers():
+def test_no_prompt_of_a_public_set_is_a_training_wording(promptsource_directory):
+    trained = {bare(wording) for wording in WORDINGS}
+    for name in ("glue/sst2", "trec", "super_glue/rte", "super_glue/cb"):
+        found = promptsource_sets.load(name, promptsource_directory).templates
+        assert not trained & {bare(template.text) for template in found}
+
+
+def test_the_words_of_the_product_reviews_are_no_training_answers():
     answers = {word.casefold() for pair in prompts.SENTIMENT_WORDS for word in pair}
-    for choices in (
-        " ".join(tasks.get("product_reviews").spec.choices),
-        real_data.TASKS["sst2"]["choices"],
-    ):
-        words = {word.strip().casefold() for word in re.findall(r"\w+", choices)}
-        assert words == {"bad", "good"}
-        assert not words & answers
+    choices = " ".join(tasks.get("product_reviews").spec.choices)
+    words = {word.casefold() for word in re.findall(r"\w+", choices)}
+    assert words == {"bad", "good"}
+    assert not words & answers

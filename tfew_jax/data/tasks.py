@@ -179,7 +179,21 @@ def benchmark(
                 f"{', '.join(left)}",
             )
         chosen = fitting
-    spec = fewshot.TaskSpec(
+    spec = promptsource_spec(chosen, name=name)
+    return Task(spec=spec, train=train, test=test, draws=draws, notes=notes)
+
+
+def promptsource_spec(
+    chosen: Sequence[promptsource.Template], *, name: str
+) -> fewshot.TaskSpec:
+    """What renders rows by templates of promptsource.
+
+    Raises:
+        ValueError: There are no templates, or one has no answer choices to rank.
+    """
+    if without := [str(template) for template in chosen if template.choices is None]:
+        raise ValueError(f"{without[0]} has no answer choices to rank")
+    return fewshot.TaskSpec(
         templates=[template.text for template in chosen],
         choices=[template.choices or "" for template in chosen],
         template_names=[template.name for template in chosen],
@@ -187,7 +201,6 @@ def benchmark(
         name=name,
         dialect="promptsource",
     )
-    return Task(spec=spec, train=train, test=test, draws=draws, notes=notes)
 
 
 def _templates(
@@ -198,10 +211,7 @@ def _templates(
     """Templates of a set that have answer choices: those named, or the original."""
     found = promptsource_sets.load(set_name, directory)
     if wanted is not None:
-        chosen = [found.at(w) if isinstance(w, int) else found.named(w) for w in wanted]
-        if without := [str(t) for t in chosen if t.choices is None]:
-            raise ValueError(f"{without[0]} has no answer choices to rank")
-        return chosen
+        return [found.at(w) if isinstance(w, int) else found.named(w) for w in wanted]
     chosen = [t for t in found.original_task if t.choices is not None]
     if not chosen:
         raise ValueError(f"{set_name} has no template for its own task with choices")

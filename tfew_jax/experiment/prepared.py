@@ -1,5 +1,6 @@
 """Rows made ready once for all runs: rendered, spelled, counted."""
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -78,6 +79,14 @@ class Splits:
         taken = set() if self.test is None else set(self.test.copies)
         return sum(text in taken for text in self.train.copies)
 
+    @property
+    def num_contradictory(self) -> int:
+        """Training rows whose text stands with another label as well."""
+        found = collections.defaultdict(list)
+        for text, label in zip(self.train.copies, self.train.labels, strict=True):
+            found[text].append(int(label))
+        return sum(len(labels) for labels in found.values() if len(set(labels)) > 1)
+
     def notes(self) -> list[str]:
         """What a user should know of the rows, a line each."""
         notes = [
@@ -85,6 +94,11 @@ class Splits:
             for name, split in self.by_name().items()
             for note in split.tokens.report().notes()
         ]
+        if self.num_contradictory:
+            notes.append(
+                f"{self.num_contradictory} rows to train on have the text of another "
+                "row and another label; look at them, one of the two is likely wrong"
+            )
         if self.num_also_in_test:
             notes.append(
                 f"{self.num_also_in_test} rows to train on stand among the test rows "
@@ -98,6 +112,7 @@ class Splits:
         reports["train"] = {
             **reports["train"],
             "num_also_in_test": self.num_also_in_test,
+            "num_contradictory": self.num_contradictory,
         }
         return reports
 

@@ -3,10 +3,10 @@
 A template is text with one `{}` (two for pairs of texts); a verbaliser names the
 classes in order. `lay_out` puts a template on several lines.
 
-The prompts that the base is measured with (the example tasks' and those of
-tools/real_data.py) are not among the wordings, nor are their words for bad and good
-among the sentiment answers: zero-shot accuracy is that of a prompt never seen, as for
-T0's held-out tasks. A test compares them.
+The prompts that the base is measured with (the example tasks' and promptsource's) are
+not among the wordings, nor are the example tasks' words for bad and good among the
+sentiment answers: zero-shot accuracy is that of a prompt never seen, as for T0's
+held-out tasks. A test compares them.
 """
 
 LINE_BREAKS = (" ", "\n", "\n\n")
