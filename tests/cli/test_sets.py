@@ -70,7 +70,7 @@ def test_other_sources_are_named_in_front_of_their_directory(tmp_path, monkeypat
             "--shots-dir is for the papers' sets",
         ),
         (["--task", "benchmark", "--data-dir", "."], "unknown --task 'benchmark'"),
-        (["--task", "rte", "--data-dir", "nowhere"], "no validation file of rte"),
+        (["--task", "rte", "--data-dir", "nowhere"], "no validation split of rte"),
         (["--task", "customer_intent", "--eval-templates", "9"], "indices 0 to 3"),
     ],
 )

@@ -195,7 +195,8 @@ def test_splits_that_are_not_there_are_named(no_templates, cb, capsys):
         "-- templates: those of super_glue/cb, once `tfew templates fetch` has run",
     ]
     assert error_of(capsys, "count", "copa", "--data-dir", cb).startswith(
-        f"tfew tasks: error: {cb}: no train file of copa (looked for COPA/train.jsonl"
+        f"tfew tasks: error: {cb}: no train split of copa (looked for official files: "
+        "COPA/train.jsonl, "
     )
 
 
@@ -284,7 +285,7 @@ def test_a_mixture_without_any_rows_says_so(fetched, tmp_path, capsys):
 
 
 def test_a_row_without_the_columns_is_named(fetched, write, capsys):
-    rows = [{"text": text} for text in ("good", "", "ok")]
+    rows = [{"review": "good"}]
     folder = write({"imdb/train.jsonl": rows})
     said = error_of(capsys, "count", "t0_train", "--data-dir", folder)
     assert f"imdb, {folder}/imdb/train.jsonl, line 1: template 0 of imdb" in said

@@ -113,7 +113,7 @@ def test_named_templates_are_taken_by_name_or_index(places):
     ("change", "message"),
     [
         ({"seeds": (0,)}, "--allow_partial_train"),
-        ({"data_dir": "nowhere"}, "no validation file of copa"),
+        ({"data_dir": "nowhere"}, "no validation split of copa"),
         ({"templates": ["hole"]}, "its templates are 'whole'"),
     ],
 )

@@ -358,7 +358,9 @@ def test_seqio_evaluates_a_task(registered):
 
 
 def test_missing_files_are_an_error_when_they_are_read(registered, data_dir):
-    with pytest.raises(ValueError, match=r"no train file of cb \(looked for CB/"):
+    with pytest.raises(
+        ValueError, match=r"no train split of cb \(looked for official files: CB/"
+    ):
         read("tfew_super_glue_cb")
     with pytest.raises(ValueError, match="no split 'test'; available: train, valid"):
         seqio.TaskRegistry.get("tfew_super_glue_rte").source.get_dataset("test")
