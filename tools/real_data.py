@@ -2,6 +2,7 @@
 
     python tools/real_data.py --data DIR --out DIR [--only trec,sst2,rte,cb]
         [--base DIR] [--random-weights] [--steps N] [--learning-rate X]
+        [--losses both,no_unlikelihood,no_length_normalized,lm_only]
 
 `DIR` of --data holds `classification/{trec,sst2}`, `tfew_splits/{rte,cb}` and
 `superglue_32shot_and_dev/{RTE,CB}`; the embedded tasks' names need none. Each seed of
@@ -9,12 +10,14 @@ TREC and SST-2 draws 50 rows of the training file and is scored on the test file
 and CB use T-Few's published shots and the official development rows.
 
 The protocol is T-Few's: promptsource's templates for the set's own task (`tfew
-templates fetch` gets them), a random one for each row in training and in scoring. A
-run that was stopped goes on where it was.
+templates fetch` gets them), a random one for each row in training and in scoring.
+--losses names the losses of T-Few's ablation (Table 1 of the paper) to tune with, each
+in a directory of its own; `tfew report` compares them. A run that was stopped goes on
+where it was.
 """
 
 import argparse
-import json
+import dataclasses
 import pathlib
 import statistics
 from collections.abc import Callable, Mapping
@@ -23,7 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tfew_jax import checkpoint, experiment, models
+from tfew_jax import checkpoint, experiment, losses, models
 from tfew_jax.data import promptsource_sets, tasks
 from tfew_jax.experiment import base as base_lib
 
@@ -39,6 +42,21 @@ FLOORS = {  # TF-IDF elsewhere, on such draws; for RTE the majority class
 NUM_SHOTS = 50
 # Set of templates, and which of them: TREC's others ask for finer kinds.
 TEMPLATES = {"trec": ("trec", range(13, 18)), "sst2": ("glue/sst2", range(5))}
+# Name in reports, loss and score of each ablation, as in gin_configs/ablations.
+LOSSES: Mapping[str, tuple[str | None, losses.TFewLoss, str]] = {
+    "both": (None, losses.TFewLoss(), "mean"),
+    "no_unlikelihood": ("without UL", losses.TFewLoss(unlikelihood=0.0), "mean"),
+    "no_length_normalized": (
+        "without LN",
+        losses.TFewLoss(length_normalized=0.0),
+        "sum",
+    ),
+    "lm_only": (
+        "without UL and LN",
+        losses.TFewLoss(unlikelihood=0.0, length_normalized=0.0),
+        "sum",
+    ),
+}
 _TREC = ("DESC", "ENTY", "ABBR", "HUM", "NUM", "LOC")  # as the dataset numbers them
 
 
@@ -99,14 +117,18 @@ def run(
     data: pathlib.Path,
     out: pathlib.Path,
     recipe: experiment.Recipe,
+    loss_name: str,
 ) -> list[dict[str, Any]]:
-    """All seeds of one set; their records."""
+    """All seeds of one set with one loss; their records."""
     task = make_task(name, data)
+    variant, loss, normalization = LOSSES[loss_name]
     result = experiment.train(
-        model_dir=out / name,
+        model_dir=out,
         base=base,
         task=task,
-        recipe=recipe,
+        recipe=dataclasses.replace(recipe, loss=loss),
+        variant=variant,
+        normalization=normalization,
         seeds=SEEDS,
         num_shots=NUM_SHOTS if task.draws is None else None,
         eval_templates="random",
@@ -123,9 +145,9 @@ def random_base(base: experiment.Base, vocabulary: pathlib.Path) -> experiment.B
     return experiment.make_base(model)
 
 
-def row_of_table(name: str, records: list[dict[str, Any]]) -> str:
+def row_of_table(title: str, name: str, records: list[dict[str, Any]]) -> str:
     """Median and quartiles of each kind of prediction, as a row of Markdown."""
-    cells = [name]
+    cells = [title]
     for kind in ("zero_shot", "tuned", "majority", "tfidf"):
         values = [r["scores"]["accuracy"] for r in records if r["kind"] == kind]
         q1, q3 = np.quantile(values, [0.25, 0.75])
@@ -143,9 +165,12 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(FLOORS))
     parser.add_argument("--base", type=pathlib.Path, default=None)
     parser.add_argument("--random-weights", action="store_true")
+    parser.add_argument("--losses", default="both")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     args = parser.parse_args()
+    if unknown := set(args.losses.split(",")) - set(LOSSES):
+        parser.error(f"unknown losses {sorted(unknown)}; available: {list(LOSSES)}")
     recipe = experiment.Recipe(num_steps=args.steps, learning_rate=args.learning_rate)
     base = experiment.load_base(args.base)
     if args.random_weights:
@@ -153,9 +178,11 @@ def main() -> None:
         base = random_base(base, folder / "sentencepiece.model")
     lines = []
     for name in args.only.split(","):
-        records = run(name, base, args.data, args.out, recipe)
-        lines.append(row_of_table(name, records))
-        (args.out / name / "records.json").write_text(json.dumps(records, indent=1))
+        for loss_name in args.losses.split(","):
+            out = args.out / (name if loss_name == "both" else f"{name}-{loss_name}")
+            records = run(name, base, args.data, out, recipe, loss_name)
+            title = name if loss_name == "both" else f"{name}, {LOSSES[loss_name][0]}"
+            lines.append(row_of_table(title, name, records))
     print("| set | zero-shot | (IA)^3 | majority | TF-IDF | floor |")
     print("|---|---|---|---|---|---|")
     print("\n".join(lines))

@@ -1,5 +1,6 @@
 import shutil
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -29,6 +30,32 @@ def test_the_fingerprint_tells_models_apart(base, base_directory):
     model = checkpoint.load_model(base_directory)
     model.params["decoder"]["decoder_norm"]["scale"] += 1e-3
     assert experiment.make_base(model).fingerprint != base.fingerprint
+
+
+def test_the_weights_fingerprint_is_that_of_the_weights_alone(base, base_directory):
+    for other in (
+        experiment.load_base(base_directory, dtype="bfloat16"),
+        experiment.load_base(base_directory, scan_layers=False),
+    ):
+        assert other.fingerprint != base.fingerprint
+        assert other.weights_fingerprint == base.weights_fingerprint
+    model = checkpoint.load_model(base_directory)
+    model.params["token_embedder"]["embedding"] *= 1.1
+    changed = experiment.make_base(model)
+    assert changed.weights_fingerprint != base.weights_fingerprint
+
+
+def test_a_model_that_does_not_fit_the_device_is_one_line(base_directory, monkeypatch):
+    model = checkpoint.load_model(base_directory)
+
+    def exhausted(leaf):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(bases.jnp, "asarray", exhausted)
+    with pytest.raises(
+        MemoryError, match=r"the frozen model takes 0\.00 GiB, more than"
+    ):
+        experiment.make_base(model)
 
 
 def test_the_fingerprint_tells_vocabularies_apart(base, base_directory, tmp_path):

@@ -1,5 +1,6 @@
 """What the command line and Python users call with an adapter: predict and score."""
 
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ from tfew_jax import checkpoint, interop
 from tfew_jax.data import fewshot, sources, tasks, tokenized
 from tfew_jax.experiment import directory, prepared, results, scoring, summary
 from tfew_jax.experiment.base import Base
+
+log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 OnStart = Callable[[pathlib.Path], None]
@@ -142,7 +145,7 @@ def predict_rows(
     path, _, _ = _predict(
         base,
         task,
-        adapter,
+        None if adapter is None else load_adapter(adapter, base),
         lengths,
         batch_size,
         normalization,
@@ -156,7 +159,7 @@ def predict_rows(
 def _predict(
     base: Base,
     task: tasks.Task | tasks.MakeTask | PathLike,
-    adapter: checkpoint.Adapter | PathLike | None,
+    adapter: checkpoint.Adapter | None,
     lengths: Mapping[str, int] | None,
     batch_size: int,
     normalization: str | None,
@@ -165,8 +168,6 @@ def _predict(
     output_dir: PathLike,
     on_start: OnStart | None,
 ) -> tuple[pathlib.Path, list[prepared.Prediction], prepared.Split]:
-    if adapter is not None:
-        adapter = load_adapter(adapter, base)
     input_eos = True
     if adapter is not None and adapter.task is not None:
         carried = adapter_task(adapter)
@@ -239,13 +240,29 @@ def load_adapter(
     """
     if isinstance(adapter, checkpoint.Adapter):
         adapter.check(base.config, source="the adapter, for the given base")
+        _note_another_base(adapter, base, "the adapter")
         return adapter
     path = pathlib.Path(adapter).expanduser()
     if (path / directory.SETTINGS).exists():
         if not (path / directory.FINISHED).exists():
             raise ValueError(f"the run in {path} is not finished; start it again")
         path = path / "adapter"
-    return interop.load_adapter(path, base.config)
+    adapter = interop.load_adapter(path, base.config)
+    _note_another_base(adapter, base, str(path))
+    return adapter
+
+
+def _note_another_base(adapter: checkpoint.Adapter, base: Base, source: str) -> None:
+    """Says where an adapter of the right sizes was trained on other weights."""
+    trained_on = adapter.metadata.get("base_fingerprint")
+    if trained_on not in (None, base.weights_fingerprint):
+        log.warning(
+            "note: %s was trained on another model (%s) than %s; "
+            "its predictions may be worth nothing",
+            source,
+            adapter.metadata.get("base", trained_on),
+            base.source,
+        )
 
 
 class CarriedTask(NamedTuple):

@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Float
 
 import tfew_jax
 from tfew_jax import checkpoint, interop, models
 from tfew_jax.data import tokenizer as tokenizers
+from tfew_jax.experiment import memory
 from tfew_jax.types import Params
 
 EMBEDDED = pathlib.Path(tfew_jax.__file__).parent / "assets" / "base"
@@ -47,6 +49,20 @@ class Base:
             )
 
     @functools.cached_property
+    def weights_fingerprint(self) -> str:
+        """Tells models apart; the same in another dtype or with layers stacked.
+
+        Of the vocabulary and what stands outside of the layers, rounded to bfloat16.
+        """
+        digest = hashlib.sha256(self.tokenizer.model_file.read_bytes())
+        for path, leaf in sorted(traverse_util.flatten_dict(dict(self.params)).items()):
+            if not any(part.startswith("layers") for part in path):
+                digest.update(f"{path}{leaf.shape}".encode())
+                rounded = _sample(leaf).astype(jnp.bfloat16)
+                digest.update(rounded.astype(np.float32).tobytes())
+        return digest.hexdigest()[:16]
+
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Tells models apart: sizes, names, shapes, some values and vocabulary."""
         digest = hashlib.sha256(self.tokenizer.model_file.read_bytes())
@@ -54,10 +70,14 @@ class Base:
         digest.update(json.dumps(sizes, sort_keys=True).encode())
         for path, leaf in sorted(traverse_util.flatten_dict(dict(self.params)).items()):
             digest.update(f"{path}{leaf.shape}{leaf.dtype}".encode())
-            indices = np.linspace(0, leaf.size - 1, _SAMPLED).astype(np.int64)
-            values = leaf[np.unravel_index(indices, leaf.shape)]
-            digest.update(np.asarray(values, np.float32).tobytes())
+            digest.update(_sample(leaf).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _sample(leaf: jax.Array) -> Float[np.ndarray, " values"]:
+    """Some values of an array, evenly spread over it."""
+    indices = np.linspace(0, leaf.size - 1, _SAMPLED).astype(np.int64)
+    return np.asarray(leaf[np.unravel_index(indices, leaf.shape)], np.float32)
 
 
 def load_base(
@@ -123,9 +143,14 @@ def make_base(
         )
     config = dataclasses.replace(model.config, dtype=dtype or model.config.dtype)
     stack = models.stack_layers if config.scan_layers else models.unstack_layers
+    stacked = stack(model.params)
+    with memory.explained(
+        stacked, lambda: "more than is left", "dtype bfloat16 takes half of float32"
+    ):
+        params = jax.block_until_ready(jax.tree.map(jnp.asarray, stacked))
     return Base(
         config=config,
-        params=jax.tree.map(jnp.asarray, stack(model.params)),
+        params=params,
         tokenizer=tokenizers.Tokenizer(file),
         source=source,
     )

@@ -88,14 +88,15 @@ def generate(
     model, params = scoring.adapted(base, adapter)
     if max_length is None:
         max_length = split.tokens.feature_lengths["targets"]
-    tokens, scores, ids = evaluate.generate_tokens(
-        model,
-        params,
-        batching.eval_batches(split.tokens, batch_size),
-        max_length=max_length,
-        num_beams=num_beams,
-        alpha=alpha,
-    )
+    with scoring.explained_memory(base, batch_size):
+        tokens, scores, ids = evaluate.generate_tokens(
+            model,
+            params,
+            batching.eval_batches(split.tokens, batch_size),
+            max_length=max_length,
+            num_beams=num_beams,
+            alpha=alpha,
+        )
     return [
         Generation(
             row=int(row),

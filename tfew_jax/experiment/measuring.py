@@ -194,9 +194,10 @@ class Measurer:
             self.protocol.eval_batch_size,
             template=self._templates(run, view)[rows],
         )
-        return evaluate.score_choices(
-            model, params, batches, normalization=self.protocol.normalization
-        )
+        with scoring.explained_memory(self.base, self.protocol.eval_batch_size):
+            return evaluate.score_choices(
+                model, params, batches, normalization=self.protocol.normalization
+            )
 
     def _save(
         self, path: pathlib.Path, run: plan.Run, view: View, scored: scoring.Scores

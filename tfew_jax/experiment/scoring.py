@@ -1,5 +1,6 @@
 """Scores of prepared rows, and where a run keeps them."""
 
+import contextlib
 import io
 import pathlib
 
@@ -8,7 +9,7 @@ from jaxtyping import Float, Int
 
 from tfew_jax import checkpoint, evaluate, models, train
 from tfew_jax.data import batching
-from tfew_jax.experiment import directory, prepared
+from tfew_jax.experiment import directory, memory, prepared
 from tfew_jax.experiment.base import Base
 from tfew_jax.types import Params
 
@@ -26,10 +27,24 @@ def score_split(
     """Predictions of all rows by an adapter, or by the frozen model alone."""
     model, params = adapted(base, adapter)
     batches = batching.eval_batches(split.tokens, batch_size)
-    scores, ids = evaluate.score_choices(
-        model, params, batches, normalization=normalization
-    )
+    with explained_memory(base, batch_size):
+        scores, ids = evaluate.score_choices(
+            model, params, batches, normalization=normalization
+        )
     return prepared.make_predictions(split, ids, scores, evaluate.predict(scores))
+
+
+def explained_memory(
+    base: Base, batch_size: int
+) -> contextlib.AbstractContextManager[None]:
+    """Says of a device without memory what scoring needs and what helps."""
+    return memory.explained(
+        base.params,
+        lambda: (
+            f"{batch_size} rows with all their choices at once do not fit beside it"
+        ),
+        "A smaller EVAL_BATCH_SIZE and shorter TASK_FEATURE_LENGTHS help",
+    )
 
 
 def adapted(base: Base, adapter: checkpoint.Adapter | None) -> tuple[models.T5, Params]:

@@ -328,7 +328,7 @@ class Study:
         digests = self.splits.train.digests
         return {
             "base": self.base.source,
-            "base_fingerprint": self.base.fingerprint,
+            "base_fingerprint": self.base.weights_fingerprint,
             "seed": run.seed,
             "num_train_rows": len(run.train_rows),
             "train_rows": sorted({digests[row] for row in run.train_rows}),

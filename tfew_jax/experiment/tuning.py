@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfew_jax import checkpoint, losses, models, optim, train
+from tfew_jax.experiment import memory
 from tfew_jax.experiment import progress as progress_module
 from tfew_jax.experiment.base import Base
 from tfew_jax.peft import PeftMethod
@@ -229,23 +230,26 @@ class Tuner:
                     raise Interrupted(f"stopped; {kept}, the same command goes on")
         return train.adapter_params(state), first_step
 
-    @contextlib.contextmanager
-    def _explained_memory(self, batch_at: Callable[[int], Batch]) -> Iterator[None]:
+    def _explained_memory(
+        self, batch_at: Callable[[int], Batch]
+    ) -> contextlib.AbstractContextManager[None]:
         """Says of a device without memory what a step needs and what helps."""
-        try:
-            yield
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            frozen = sum(leaf.nbytes for leaf in jax.tree.leaves(self.base.params))
-            raise MemoryError(
-                f"the device is out of memory: the frozen model takes {_size(frozen)}, "
+
+        def need() -> str:
+            batch = batch_at(0)
+            return (
                 f"a step of {self.recipe.batch_size} inputs as long as "
-                f"{batch_at(0)['encoder_input_tokens'].shape[-1]} tokens with "
-                f"{batch_at(0)['decoder_target_tokens'].shape[-2]} choices needs "
-                f"{self._step_memory(batch_at(0))}. A larger NUM_MICRO_BATCHES, a "
-                "smaller BATCH_SIZE and shorter TASK_FEATURE_LENGTHS help"
-            ) from error
+                f"{batch['encoder_input_tokens'].shape[-1]} tokens with "
+                f"{batch['decoder_target_tokens'].shape[-2]} choices needs "
+                f"{self._step_memory(batch)}"
+            )
+
+        return memory.explained(
+            self.base.params,
+            need,
+            "A larger NUM_MICRO_BATCHES, a smaller BATCH_SIZE and shorter "
+            "TASK_FEATURE_LENGTHS help",
+        )
 
     def _step_memory(self, batch: Batch) -> str:
         """What the compiler says a step needs beside the frozen model."""
@@ -257,7 +261,7 @@ class Tuner:
             lowered = step.lower(
                 state, self.base.params, batch, train.adapter_keys([0])
             )
-            return _size(lowered.compile().memory_analysis().temp_size_in_bytes)
+            return memory.size(lowered.compile().memory_analysis().temp_size_in_bytes)
         except Exception:  # the compiler may be out of memory as well
             return "more than is left"
 
@@ -295,10 +299,6 @@ def _make_programs(
 
     state_of = jax.jit(functools.partial(train.init_state, optimizer=optimizer))
     return _Programs(jax.jit(init_state), state_of, step)
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.2f} GiB"
 
 
 class _Mean:

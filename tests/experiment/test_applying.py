@@ -1,0 +1,49 @@
+import logging
+
+import jax
+import pytest
+
+from tfew_jax import checkpoint, evaluate, experiment
+from tfew_jax.experiment import applying
+
+
+@pytest.fixture
+def another_base(base_directory):
+    model = checkpoint.load_model(base_directory)
+    model.params["token_embedder"]["embedding"] *= 1.1
+    return experiment.make_base(model)
+
+
+def notes(caplog):
+    return [r.getMessage() for r in caplog.records if r.name.startswith("tfew_jax")]
+
+
+def test_an_adapter_of_other_weights_is_noted_once(
+    tested, base, another_base, test_rows, tmp_path, caplog
+):
+    caplog.set_level(logging.WARNING)
+    path = tested.directory / "adapter"
+    experiment.predict(base, path, test_rows)
+    assert notes(caplog) == []
+    experiment.predict(another_base, path, test_rows)
+    [note] = notes(caplog)
+    assert note.startswith(f"note: {path} was trained on another model")
+    caplog.clear()
+    applying.score_rows(
+        output_dir=tmp_path, base=another_base, task="product_reviews", adapter=path
+    )
+    assert len(notes(caplog)) == 1
+
+
+def test_a_device_without_memory_is_told_what_helps_scoring(
+    tested, base, test_rows, monkeypatch
+):
+    def exhausted(*args, **kwargs):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(evaluate, "score_choices", exhausted)
+    with pytest.raises(MemoryError) as error:
+        experiment.predict(base, tested.adapter, test_rows, batch_size=7)
+    message = str(error.value)
+    assert "7 rows with all their choices" in message
+    assert "EVAL_BATCH_SIZE" in message and "TASK_FEATURE_LENGTHS" in message
