@@ -7,4 +7,5 @@ cd "$(dirname "$0")/.."
 source tools/venv.sh
 
 prepare_venv core
+fetch_templates
 exec .venv/bin/python tools/demo.py "$@"

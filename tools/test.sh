@@ -25,6 +25,7 @@ part() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 
 part "install"
 prepare_venv "${extras[@]}"
+fetch_templates
 export PATH="$PWD/.venv/bin:$PATH"
 
 part "ruff format"

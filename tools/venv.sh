@@ -1,4 +1,5 @@
-# Sourced by demo.sh and test.sh: defines `prepare_venv EXTRA...`.
+# Sourced by demo.sh and test.sh: defines `prepare_venv EXTRA...` and
+# `fetch_templates`.
 #
 # Makes .venv at the root of the repository if there is none, and installs the
 # project with the named extras (`core` means none) unless that has been done
@@ -46,4 +47,11 @@ prepare_venv() {
   for extra in "${missing[@]}" core; do
     echo "$hash $extra" >> "$stamp"
   done
+}
+
+# Promptsource's templates into the user's cache, unless they are there. Nothing of the
+# embedded tasks needs them, so that without a network the rest goes on.
+fetch_templates() {
+  .venv/bin/tfew templates fetch ||
+    echo "going on without promptsource's templates"
 }

@@ -1,10 +1,14 @@
 """Errors of gin files and flags: one line that says what to do."""
 
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
 import gin
 import pytest
 
 from tfew_jax import experiment
-from tfew_jax.cli import configuration
+from tfew_jax.cli import binding_types, configuration
 
 FILES = [
     "models/embedded.gin",
@@ -72,6 +76,13 @@ def test_a_misspelt_macro_in_a_file_is_refused_as_well(tmp_path):
     (tmp_path / "mine.gin").write_text("TRAIN_STEP = 7\n")
     message = error_of(files=[*FILES, str(tmp_path / "mine.gin")])
     assert "nothing uses the macro TRAIN_STEP; did you mean TRAIN_STEPS" in message
+
+
+def test_a_macro_that_only_other_runs_use_is_refused_in_a_file_of_ones_own(tmp_path):
+    (tmp_path / "base.gin").write_text("SEEDS = (0, 1)\n")
+    (tmp_path / "mine.gin").write_text("include 'base.gin'\nTRAIN_STEPS = 7\n")
+    message = error_of(files=[*FILES, "mine.gin"], search_paths=[str(tmp_path)])
+    assert "nothing uses the macro SEEDS" in message
 
 
 def test_a_macro_of_another_run_is_refused():
@@ -148,3 +159,40 @@ def test_nothing_of_one_configuration_is_left_for_the_next(tmp_path):
         pass
     assert gin.config_str().strip() == ""
     assert str(tmp_path) not in gin.config._LOCATION_PREFIXES
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("TRAIN_STEPS='ten'", "TRAIN_STEPS must be int, got 'ten'"),
+        ("BATCH_SIZE=2.5", "BATCH_SIZE must be int, got 2.5"),
+        ("LEARNING_RATE='x'", "LEARNING_RATE must be float, got 'x'"),
+        ("DROPOUT_RATE=(1,)", "DROPOUT_RATE must be float or None, got (1,)"),
+        ("TASK_FEATURE_LENGTHS=7", "must be Mapping[str, int] or None, got 7"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_the_name_of_its_binding(
+    binding, message
+):
+    assert message in error_of(bindings=[*GIVEN, binding])
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "expected"),
+    [
+        (1, float, True),
+        (True, int, False),
+        (None, int | None, True),
+        ((0, 1), Sequence[int], True),
+        ((0, "a"), Sequence[int], False),
+        ("01", Sequence[int], False),
+        ("ab", Sequence[str], True),
+        ("a", Literal["a", "b"], True),
+        ("c", Literal["a", "b"], False),
+        ({"a": 1}, Mapping[str, int], True),
+        (3, str | os.PathLike[str], False),
+        (object(), "a forward reference", True),
+    ],
+)
+def test_values_are_compared_with_annotations(value, hint, expected):
+    assert binding_types.matches(value, hint) is expected

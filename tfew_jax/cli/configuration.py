@@ -21,10 +21,12 @@ import gin
 from gin import config as gin_config
 
 import tfew_jax
-from tfew_jax.cli import packaged
+from tfew_jax.cli import binding_types, packaged
 from tfew_jax.experiment import directory as files
 
 _MACRO = "gin.macro"
+_MACRO_LINE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
+_SAVED = "# Saved by tfew_jax"  # how files start that hold all macros of a run
 
 
 @contextlib.contextmanager
@@ -54,12 +56,14 @@ def parsed(
     gin_config._LOCATION_PREFIXES[:] = prefixes
     gin.clear_config()
     try:
+        given: list[str | None] = []
         for file in files:
-            _parse_file(file, prefixes)
+            given += _parse_file(file, prefixes)
         with _readable(""), _silent():
             gin.parse_config(text)
-        given = [_parse_binding(binding) for binding in bindings]
+        given += [_parse_binding(binding) for binding in bindings]
         _check_macros([name for name in given if name])
+        binding_types.check()
         with _readable(""):
             gin.finalize()
         yield _configurable(entry)
@@ -74,7 +78,7 @@ def save(directory: pathlib.Path, *, text: str = "") -> None:
     `config.gin` is the text that was given, else all that was parsed;
     `operative_config.gin` is what was used of it, with defaults. Both parse again.
     """
-    header = f"# Saved by tfew_jax {tfew_jax.__version__}.\n\n"
+    header = f"{_SAVED} {tfew_jax.__version__}.\n\n"
     for name, content in (
         ("config.gin", text or header + gin.config_str()),
         ("operative_config.gin", header + gin.operative_config_str()),
@@ -98,7 +102,8 @@ def _configurable(entry: Callable[..., Any]) -> Callable[..., Any]:
     return gin.get_configurable(entry)
 
 
-def _parse_file(file: str, prefixes: Sequence[str]) -> None:
+def _parse_file(file: str, prefixes: Sequence[str]) -> list[str]:
+    """Parses one file; returns the macros that the user's own files define."""
     found = [os.path.join(prefix, file) for prefix in prefixes]
     if not any(os.path.isfile(path) for path in found):
         searched = ", ".join(prefix or os.getcwd() for prefix in prefixes)
@@ -107,7 +112,21 @@ def _parse_file(file: str, prefixes: Sequence[str]) -> None:
             f"{_did_you_mean(file, packaged.names())}"
         )
     with _readable(""), _silent():
-        gin.parse_config_file(file)
+        parsed_file = gin.parse_config_file(file)
+    return _own_macros(parsed_file, prefixes)
+
+
+def _own_macros(parsed_file: Any, prefixes: Sequence[str]) -> list[str]:
+    """Macros of a parsed file and its includes, packaged and saved files left out."""
+    places = [pathlib.Path(prefix, parsed_file.filename) for prefix in prefixes]
+    path = next(place for place in places if place.is_file()).resolve()
+    own: list[str] = []
+    if not path.is_relative_to(packaged.directory().resolve()):
+        text = path.read_text("utf-8")
+        own += [] if text.startswith(_SAVED) else _MACRO_LINE.findall(text)
+    for included in parsed_file.includes:
+        own += _own_macros(included, prefixes)
+    return own
 
 
 def _parse_binding(binding: str) -> str | None:
@@ -181,9 +200,8 @@ def _how_to_give(macro: str) -> str:
 
 def _packaged_macros() -> set[str]:
     """Macros that packaged files define: unused ones of these are no misspelling."""
-    pattern = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
     texts = [path.read_text("utf-8") for path in packaged.files()]
-    return {name for text in texts for name in pattern.findall(text)}
+    return {name for text in texts for name in _MACRO_LINE.findall(text)}
 
 
 @contextlib.contextmanager

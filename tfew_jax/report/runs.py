@@ -1,5 +1,6 @@
 """What was run, as lines of text: one experiment a row."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ def _describe(experiment: Experiment) -> dict[str, str]:
     records = [record.fields for record in experiment.records]
     tuned = [fields for fields in records if fields["kind"] == "tuned"]
     fields = [*tuned, *records, {}][0]
-    base = [summary.get("base"), settings.get("base")]
+    base = [_base(summary.get("base")), settings.get("base")]
     method = settings.get("method") or fields.get("method") or {}
     # A run that is scored with several templates was trained once.
     seconds: dict[tuple[Any, Any], float] = {}
@@ -47,6 +48,12 @@ def _describe(experiment: Experiment) -> dict[str, str]:
         "config hash": _numbers({f.get("config_hash") for f in records}),
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) or NOTHING,
     }
+
+
+def _base(source: Any) -> Any:
+    """The embedded base by its name, wherever the package was installed."""
+    parts = pathlib.PurePath(source).parts if isinstance(source, str) else ()
+    return "embedded" if parts[-3:] == ("tfew_jax", "assets", "base") else source
 
 
 def _count(value: Any) -> str:
