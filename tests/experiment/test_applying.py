@@ -1,10 +1,12 @@
+import dataclasses
 import logging
 
 import jax
 import pytest
 
 from tfew_jax import checkpoint, evaluate, experiment
-from tfew_jax.experiment import applying
+from tfew_jax.data import fewshot
+from tfew_jax.experiment import applying, prepared
 
 
 @pytest.fixture
@@ -47,3 +49,17 @@ def test_a_device_without_memory_is_told_what_helps_scoring(
     message = str(error.value)
     assert "7 rows with all their choices" in message
     assert "EVAL_BATCH_SIZE" in message and "TASK_FEATURE_LENGTHS" in message
+
+
+def test_texts_that_templates_cut_are_counted(base):
+    long = {"text": "film " * 500, "note": "x", "label": 1}
+    rows = [{"text": "film", "note": "x" * 3000, "label": 0}, long]
+    spec = fewshot.TaskSpec(
+        templates="{{text}} ||| {{answer_choices[label]}}", choices="bad ||| good"
+    )
+    split = prepared.prepare(rows, spec, base.tokenizer, lengths=None)
+    assert split.counts()["num_cut_texts"] == 1
+    assert split.notes()[-1].startswith("1 of 2 rows have a text of more than 2,048 ch")
+    uncut = dataclasses.replace(spec, dialect="uncut")
+    split = prepared.prepare(rows, uncut, base.tokenizer, lengths=None)
+    assert split.counts()["num_cut_texts"] == 0

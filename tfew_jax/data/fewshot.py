@@ -191,6 +191,22 @@ def render_rows(
     return rendered
 
 
+def num_cut(rows: Sequence[Mapping[str, Any]], spec: TaskSpec) -> int:
+    """Rows with a text of more than 2,048 characters, of which templates use no more.
+
+    Those that a filter of the template shortens anyway are counted as well.
+    """
+    columns = frozenset[str]().union(*(t.columns_cut for t in spec.compiled))
+    longest = patterns.MAX_VARIABLE_LENGTH
+    return sum(
+        any(
+            isinstance(text := row.get(name), str) and len(text) > longest
+            for name in columns
+        )
+        for row in rows
+    )
+
+
 def _render(
     template: Template | promptsource.Template, row: Mapping[str, Any], labelled: bool
 ) -> Rendered:

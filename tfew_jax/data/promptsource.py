@@ -159,6 +159,11 @@ class Template:
             return None
         return self.answer_choices({})
 
+    @property
+    def columns_cut(self) -> frozenset[str]:
+        """Columns whose values are cut where they are longer than 2,048 characters."""
+        return self._whole.names
+
     @functools.cached_property
     def _whole(self) -> patterns.Pattern:
         return self._pattern(self._parse())

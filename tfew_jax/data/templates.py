@@ -79,6 +79,11 @@ class Template:
         _ = self._patterns, self._choices  # parsed now: mistakes show at once
 
     @property
+    def columns_cut(self) -> frozenset[str]:
+        """Columns whose values are cut where they are longer than 2,048 characters."""
+        return self._patterns.names if self.truncate else frozenset()
+
+    @property
     def reads_row(self) -> bool:
         """Whether the input or the choices depend on a row at all."""
         names = self._patterns.inputs.names | self._choices.names

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from tfew_jax.data import fewshot, templates, tokenized, tokenizer
+from tfew_jax.data import fewshot, patterns, templates, tokenized, tokenizer
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -22,10 +22,12 @@ class Split:
     Attributes:
         rendered: By template and row.
         tokens: The same as token ids.
+        num_cut_texts: Rows of which a text has more characters than templates use.
     """
 
     rendered: Sequence[Sequence[templates.Rendered]]
     tokens: tokenized.TokenizedRows
+    num_cut_texts: int = 0
 
     @property
     def first(self) -> Sequence[templates.Rendered]:
@@ -47,6 +49,21 @@ class Split:
         """Hashes of `copies`, by which an adapter knows the rows it was trained on."""
         texts = (json.dumps(copy) for copy in self.copies)
         return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
+
+    def notes(self) -> list[str]:
+        """What a user should know of these rows, a line each."""
+        notes = self.tokens.report().notes()
+        if self.num_cut_texts:
+            notes.append(
+                f"{self.num_cut_texts} of {self.tokens.num_rows} rows have a text of "
+                f"more than {patterns.MAX_VARIABLE_LENGTH:,} characters, which was cut "
+                "there, as promptsource's templates do"
+            )
+        return notes
+
+    def counts(self) -> dict[str, Any]:
+        """What became of these rows, as JSON values."""
+        return {**self.tokens.report().to_dict(), "num_cut_texts": self.num_cut_texts}
 
     @property
     def labels(self) -> Int[np.ndarray, " rows"]:
@@ -92,7 +109,7 @@ class Splits:
         notes = [
             f"{name} rows: {note}"
             for name, split in self.by_name().items()
-            for note in split.tokens.report().notes()
+            for note in split.notes()
         ]
         if self.num_contradictory:
             notes.append(
@@ -108,7 +125,7 @@ class Splits:
 
     def counts(self) -> dict[str, Any]:
         """What became of the rows, as JSON values."""
-        reports = {n: s.tokens.report().to_dict() for n, s in self.by_name().items()}
+        reports = {name: split.counts() for name, split in self.by_name().items()}
         reports["train"] = {
             **reports["train"],
             "num_also_in_test": self.num_also_in_test,
@@ -135,7 +152,8 @@ def prepare(
     tokens = tokenized.tokenize(
         rendered, vocabulary, feature_lengths=lengths, input_eos=input_eos
     )
-    return Split(rendered=rendered, tokens=tokens)
+    num_cut = fewshot.num_cut(rows, spec)
+    return Split(rendered=rendered, tokens=tokens, num_cut_texts=num_cut)
 
 
 def digest(rows: Rows | None) -> str | None:
