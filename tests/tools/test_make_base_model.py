@@ -23,6 +23,7 @@ sys.path.insert(0, str(TOOLS))
 import make_base_model  # noqa: E402
 from base_model import (  # noqa: E402
     batches,
+    card,
     corpora,
     heldout,
     prompts,
@@ -177,6 +178,32 @@ def test_a_state_of_other_settings_is_refused(folder):
         make_base_model.main([*other, "--mlp-dim=48"])
 
 
+def test_sentiment_is_asked_for_in_prompts_or_read_off_the_encoder(folder):
+    def asked(*arguments):
+        raise AssertionError("asked")
+
+    settings = training.Settings(sentiment="features")
+    data = batches.Data(folder / "work", without=settings.without)
+    data._makers["sentiment"] = asked
+    for step in range(20):
+        data.choice_batch(step, 8)
+    data = batches.Data(folder / "work")
+    data._makers["sentiment"] = asked
+    with pytest.raises(AssertionError, match="asked"):
+        for step in range(20):
+            data.choice_batch(step, 8)
+
+
+def test_the_head_reads_sentiment_where_it_is_known():
+    pooled = np.eye(4, 32, dtype=np.float32)
+    head = {"teacher_head": {"sentiment": np.full(32, 2.0, np.float32)}}
+    loss = training._sentiment_loss(head, pooled, np.array([1.0, -1, -1, -1]))
+    expected = np.log1p(np.exp(-2.0)) + 0.05 * 2.0
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="prompts or features, not 'x'"):
+        training.Settings(sentiment="x")
+
+
 def test_an_earlier_base_gives_its_layers_and_embeddings(folder):
     data = batches.Data(folder / "work")
     earlier = checkpoint.load_model(folder / "model")
@@ -185,7 +212,8 @@ def test_an_earlier_base_gives_its_layers_and_embeddings(folder):
     moved = starts.earlier_model(folder / "model", models.T5(config), params, data)
     expected = traverse_util.flatten_dict(models.unstack_layers(earlier.params))
     found = traverse_util.flatten_dict(moved)
-    assert set(found) == {*expected, ("teacher_head", "kernel")}
+    heads = {("teacher_head", name) for name in ("kernel", "sentiment")}
+    assert set(found) == {*expected, *heads}
     for path, leaf in expected.items():
         rows = slice(None)
         if path[-1] == "embedding":  # marks of capitals keep their initial rows
@@ -208,10 +236,10 @@ def test_the_card_names_the_earlier_base(folder):
     arguments = [*f"train --work {folder}/work --out {folder}/later".split(), *SHAPE]
     arguments += ["--run", f"{folder}/later_run", "--start", f"{folder}/model"]
     make_base_model.main(arguments)
-    card = (folder / "later/README.md").read_text()
-    assert corpora.file_hash(folder / "model/model.safetensors") in card
-    assert "--start EARLIER" in card
-    assert str(folder) not in card
+    text = (folder / "later/README.md").read_text()
+    assert corpora.file_hash(folder / "model/model.safetensors") in text
+    assert "--start EARLIER" in text
+    assert str(folder) not in text
 
 
 def test_the_model_folder_loads_with_the_shape_that_was_asked_for(folder):
@@ -221,17 +249,28 @@ def test_the_model_folder_loads_with_the_shape_that_was_asked_for(folder):
 
 
 def test_the_card_names_every_corpus_with_licence_and_hash(folder):
-    card = (folder / "model/README.md").read_text()
+    text = (folder / "model/README.md").read_text()
     for corpus in corpora.CORPORA:
-        row = next(x for x in card.splitlines() if x.startswith(f"| {corpus.name} |"))
+        row = next(x for x in text.splitlines() if x.startswith(f"| {corpus.name} |"))
         assert corpus.licence in row
         assert corpora.file_hash(folder / "data" / corpus.path) in row
 
 
 def test_the_card_counts_the_refused_rows_and_names_no_folder_of_the_machine(folder):
-    card = (folder / "model/README.md").read_text()
-    assert "3 texts were refused" in card
-    assert str(folder) not in card
+    text = (folder / "model/README.md").read_text()
+    assert "3 texts were refused" in text
+    assert str(folder) not in text
+
+
+def test_the_card_says_how_sentiment_was_taught(folder):
+    manifest = json.loads((folder / "work/manifest.json").read_text())
+    cards = {
+        way: card.render(manifest, [], training.Settings(sentiment=way), 1)
+        for way in ("prompts", "features")
+    }
+    assert "No prompt asks for sentiment" in cards["features"]
+    assert "sentiment of product and film reviews" not in cards["features"]
+    assert "sentiment of product and film reviews in 22 pairs" in cards["prompts"]
 
 
 def test_refused_rows_are_in_no_array(folder):

@@ -21,7 +21,7 @@ _OPTIONS_SHARE = 0.2  # of the batches: rows name their choices
 _SMALL_SHARE = 0.15  # of the texts: without capitals
 _CHOICE_STYLES = {"as they are": 0.6, "small": 0.2, "capitalised": 0.2}
 _TEMPERATURE = 0.07  # of the teacher's similarities as a distribution over choices
-# kind of row, share of a batch
+# kind of row, share of a batch; of the others where one is left out
 _MIXTURE = (
     ("topic", 0.45),
     ("sentiment", 0.33),
@@ -67,8 +67,12 @@ def pad(rows: Sequence[np.ndarray], length: int) -> Int[np.ndarray, "rows length
 class Data:
     """The arrays of a work folder and the batches drawn from them."""
 
-    def __init__(self, work: pathlib.Path, seed: int = 0):
+    def __init__(
+        self, work: pathlib.Path, seed: int = 0, *, without: Sequence[str] = ()
+    ):
+        """Reads the arrays; `without` names kinds of prompted rows to leave out."""
         self.seed = seed
+        self._mixture = [(k, share) for k, share in _MIXTURE if k not in without]
         self.manifest = json.loads((work / "manifest.json").read_text("utf-8"))
         self.vocab_size = self.manifest["vocab_size"]
         self.pieces = vocabulary.load(work / "sentencepiece.model")
@@ -297,8 +301,9 @@ class Data:
         """Texts of similar length with their teacher vectors.
 
         Returns:
-            tokens int32 [batch, length] and vectors float32 [batch, teacher];
-            batch x length is about `num_tokens`.
+            tokens int32 [batch, length], vectors float32 [batch, teacher], sentiment
+            float32 [batch] from 0 (bad) to 1 (good), -1 where it is not known; batch x
+            length is about `num_tokens`.
         """
         rng = self._rng(step, 0)
         lengths = self.texts.lengths
@@ -308,7 +313,9 @@ class Data:
         chosen = rng.choice(pool, max(8, num_tokens // length))
         rows = [np.append(self.texts[i], _EOS) for i in chosen]
         vectors = self.vectors[chosen].astype(np.float32)
-        return {"tokens": pad(rows, length), "vectors": vectors}
+        sentiment = np.nan_to_num(self.sentiment[chosen], nan=-1.0).astype(np.float32)
+        arrays = {"vectors": vectors, "sentiment": sentiment}
+        return {"tokens": pad(rows, length), **arrays}
 
     def choice_batch(self, step: int, size: int) -> dict[str, np.ndarray]:
         """Prompted rows of all kinds, of similar length.
@@ -319,7 +326,7 @@ class Data:
             [batch] for the rows whose input should have that sentence vector.
         """
         rng = self._rng(step, 1)
-        kinds, shares = zip(*_MIXTURE, strict=True)
+        kinds, shares = zip(*self._mixture, strict=True)
         most = _SHORT_PHRASE if rng.random() < _SHORT_SHARE else _MAX_PHRASE
         pools = self._pools[most]
         usable = np.array([len(pools[k]) > 1 for k in kinds]) * np.array(shares)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from base_model import corpora, training
+from base_model import corpora, prompts, training
 from tfew_jax import checkpoint, models
 
 MAX_BYTES = 20_000_000
@@ -91,6 +91,7 @@ def render(
         scale=manifest["scale"],
         train_arguments=_arguments(settings) + (" --start EARLIER" if start else ""),
         start=_start_note(start),
+        **_sentiment_notes(settings),
         texts=f"{manifest['counts']['texts']:,}",
         phrases=f"{manifest['counts']['phrases']:,}",
         teacher_sha256=manifest["teacher_sha256"],
@@ -106,6 +107,23 @@ def render(
         },
         vocab_size=f"{manifest['vocab_size']:,}",
     )
+
+
+def _sentiment_notes(settings: training.Settings) -> dict[str, str]:
+    """What the card says of how sentiment was taught."""
+    if settings.sentiment == "features":
+        return {
+            "sentiment": "",
+            "features": " **No prompt asks for sentiment**: the training head reads it "
+            "off the encoder's mean output during distillation, so that it is a task "
+            "which the model can be tuned for but was not trained to answer.",
+        }
+    pairs = len(prompts.SENTIMENT_WORDS) + len(prompts.YES_NO)
+    return {
+        "sentiment": f"sentiment of product and film reviews in {pairs} pairs of "
+        "words, ",
+        "features": "",
+    }
 
 
 def _start_note(start: pathlib.Path | None) -> str:

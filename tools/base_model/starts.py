@@ -94,7 +94,7 @@ def earlier_model(
     flat: dict[Any, Any] = dict(traverse_util.flatten_dict(params))
     name, head = ("token_embedder", "embedding"), ("teacher_head", "kernel")
     for path, leaf in flat.items():
-        if path in (name, head):
+        if path == name or path[0] == head[0]:
             continue
         if path not in old or old[path].shape != leaf.shape:
             raise ValueError(f"--start {folder}: {'/'.join(path)} has another shape")

@@ -8,7 +8,9 @@ Two phases, one optimizer and one schedule:
    length-normalised scores and the likelihood of the right answer, in turn with span
    corruption and more distillation.
 
-The head is used in training only and is not part of the model.
+The head is used in training only and is not part of the model. Where the sentiment of
+texts is not asked for in prompts (`sentiment="features"`), the head reads it off the
+encoder's mean output as well: the model then knows it, and tuning has to ask for it.
 """
 
 import collections
@@ -50,6 +52,8 @@ class Settings:
         rows: Rows of a prompted batch.
         learning_rate: Peak of phase 1; phase 2 starts from `mixed_learning_rate`.
         ranking_weight: Of the ranking loss; the likelihood has `lm_weight`.
+        sentiment: How it is taught: "prompts" as rows with answers, or "features" as
+            what the training head reads off the encoder, in distillation alone.
     """
 
     distil_steps: int = 1_000
@@ -70,6 +74,18 @@ class Settings:
     num_encoder_layers: int = 4
     num_decoder_layers: int = 2
     average_decay: float = 0.998
+    sentiment: str = "prompts"
+
+    def __post_init__(self) -> None:
+        if self.sentiment not in ("prompts", "features"):
+            raise ValueError(
+                f"sentiment is taught by prompts or features, not {self.sentiment!r}"
+            )
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """Kinds of prompted rows that are left out."""
+        return () if self.sentiment == "prompts" else ("sentiment",)
 
     @property
     def num_steps(self) -> int:
@@ -147,6 +163,7 @@ def initial_params(
             flat[path] = jnp.zeros_like(flat[path])
     flat["token_embedder", "embedding"] = jnp.asarray(table)
     flat["teacher_head", "kernel"] = jnp.asarray(starts.bag_of_words_head(table, data))
+    flat["teacher_head", "sentiment"] = jnp.zeros(config.emb_dim)
     return traverse_util.unflatten_dict(flat)
 
 
@@ -158,8 +175,7 @@ def _distil_losses(
     weight: Float[Array, "batch"],
 ) -> tuple[Array, Array]:
     """Mean of 1 - cosine, and the divergence of the similarity distributions."""
-    pooled = (encoded.astype(jnp.float32) * mask[..., None]).sum(1)
-    pooled = pooled / jnp.maximum(mask.sum(1, keepdims=True), 1)
+    pooled = _pooled(encoded, mask)
     ours = pooled @ params["teacher_head"]["kernel"]
     ours = ours / jnp.maximum(jnp.linalg.norm(ours, axis=-1, keepdims=True), 1e-6)
     total = jnp.maximum(weight.sum(), 1)
@@ -169,6 +185,26 @@ def _distil_losses(
     logs = jax.nn.log_softmax(ours @ vectors.T / _SIMILARITY_TEMPERATURE + blocked)
     spread = (theirs * (jnp.log(jnp.maximum(theirs, 1e-9)) - logs)).sum(-1)
     return cosine, (spread * weight).sum() / total
+
+
+def _pooled(
+    encoded: Float[Array, "batch length embed"], mask: Float[Array, "batch length"]
+) -> Float[Array, "batch embed"]:
+    """Mean over the tokens that are there."""
+    total = (encoded.astype(jnp.float32) * mask[..., None]).sum(1)
+    return total / jnp.maximum(mask.sum(1, keepdims=True), 1)
+
+
+def _sentiment_loss(
+    params: dict[str, Any],
+    pooled: Float[Array, "batch embed"],
+    sentiment: Float[Array, "batch"],
+) -> Array:
+    """Cross-entropy of what the head reads, over the texts with a sentiment."""
+    logits = pooled @ params["teacher_head"]["sentiment"]
+    known = sentiment >= 0
+    losses = optax.sigmoid_binary_cross_entropy(logits, 0.05 + 0.9 * sentiment)
+    return jnp.where(known, losses, 0).sum() / jnp.maximum(known.sum(), 1)
 
 
 def _encode(model: models.T5, params: dict[str, Any], tokens: Array) -> Array:
@@ -209,6 +245,10 @@ def loss_fn(
         cosine, spread = _distil_losses(params, encoded, mask, batch["vectors"], weight)
         metrics |= {"cosine": 1 - cosine, "spread": spread}
         loss = settings.distil_weight * (cosine + spread)
+    if kind == "distil" and settings.sentiment == "features":
+        pooled = _pooled(encoded, mask)
+        metrics["sentiment"] = _sentiment_loss(params, pooled, batch["sentiment"])
+        loss += metrics["sentiment"]
     if kind == "distil":
         return loss, metrics | {"loss": loss}
     log_probs = _token_log_probs(model, params, encoded, batch)
@@ -314,7 +354,7 @@ def train(
         The average of the model's parameters, without the training head.
     """
     out.mkdir(parents=True, exist_ok=True)
-    data = batches.Data(work)
+    data = batches.Data(work, without=settings.without)
     config = settings.config(data.vocab_size, dtype)
     model = models.T5(config)
     params = initial_params(work, config, data)
