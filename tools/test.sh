@@ -35,7 +35,7 @@ ruff check .
 part "basedpyright"
 basedpyright --level error
 part "pytest"
-pytest -n 2 -rs --durations=10 "$@"
+pytest -n 2 --dist loadfile -rs --durations=10 "$@"
 if $wheel; then
   part "wheel"
   bash tools/check_wheel.sh
