@@ -11,7 +11,7 @@ and CB use T-Few's published shots and the official development rows.
 
 The protocol is T-Few's: promptsource's templates for the set's own task (`tfew
 templates fetch` gets them), a random one for each row in training and in scoring.
---losses names the losses of T-Few's ablation (Table 1 of the paper) to tune with, each
+--losses names the losses of T-Few's ablation (Table 3 of the paper) to tune with, each
 in a directory of its own; `tfew report` compares them. A run that was stopped goes on
 where it was.
 """

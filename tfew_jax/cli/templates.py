@@ -1,8 +1,8 @@
 r"""promptsource's templates: fetch them, list them, show them with rows.
 
 fetch downloads the package's source archive with pip, checks its SHA-256 and keeps
-the templates alone, in tfew_jax/promptsource-0.2.3 of the user's cache
-(TFEW_JAX_CACHE, else XDG_CACHE_HOME, else ~/.cache); with --from it needs no network.
+the templates alone, in promptsource-0.2.3 of the user's cache (TFEW_JAX_CACHE, else
+tfew_jax in XDG_CACHE_HOME or ~/.cache); with --from it needs no network.
 list and show read them. A template's index is T-Few's: its place among the names of
 the set. With --rows, show renders rows that have the columns of the set's dataset.
 
