@@ -60,6 +60,8 @@ def test_a_folder_without_experiments_says_what_was_looked_for(tmp_path):
         ('{"run": "seed-0"}', "not a record (no 'kind')"),
         ('{"kind": "best"}', "kind 'best' is none of tuned, zero_shot, majority"),
         ('{"kind": "tuned", "scores": 0.5}', "scores are neither an object nor null"),
+        ('{"kind": "tuned", "scores": {"accuracy": NaN}}', "accuracy nan is no frac"),
+        ('{"kind": "tuned", "scores": {"macro_f1": 64}}', "macro_f1 64 is no fraction"),
         ('{"kind": "tuned", "scores": null, "template": -1}', "template -1 is no"),
         ('{"kind": "tuned", "scores": null, "template": "x"}', "template 'x' is no"),
     ],

@@ -107,6 +107,21 @@ def test_the_number_of_values_shows_where_it_is_unusual(experiment, tuned, recor
     assert texts(table, kind="zero_shot") == ["–", "–", "40.00"]
 
 
+def test_zero_shot_by_random_templates_is_counted_by_seeds_too(
+    experiment, tuned, record
+):
+    def zero_shot(task, seeds):
+        more = {"template": "random", "task": task}
+        return [record("zero_shot", 0.4, seed=seed, **more) for seed in seeds]
+
+    experiment("a", [*tuned("cb", SPREAD), *zero_shot("cb", (0, 1, 32, 42, 1024))])
+    path = experiment("b", [*tuned("rte", SPREAD), *zero_shot("rte", (0, 1))])
+    assert texts(table_of(path.parent), kind="zero_shot") == [
+        "40.00 (0.00) n=2",
+        "40.00 (0.00)",
+    ]
+
+
 def test_folds_of_a_seed_are_one_value_by_their_rows(experiment, record):
     def fold(number, rows, matrix):
         right = sum(matrix[i][i] for i in range(2))

@@ -241,6 +241,10 @@ def _make_record(fields: Any, where: str, settings: Mapping[str, Any]) -> Record
     scores, template = fields["scores"], fields.get("template")
     if not isinstance(scores, dict | None):
         raise TypeError("scores are neither an object nor null")
+    for name in ("accuracy", "macro_f1"):
+        value = (scores or {}).get(name, 0)
+        if isinstance(value, int | float) and not 0 <= value <= 1:
+            raise ValueError(f"{name} {value} is no fraction between 0 and 1")
     is_index = isinstance(template, int) and not isinstance(template, bool)
     if not (template in (None, RANDOM) or (is_index and template >= 0)):
         raise ValueError(f"template {template!r} is no index, '{RANDOM}' or null")

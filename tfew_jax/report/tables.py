@@ -91,7 +91,8 @@ class Table:
         text = percent(cell.median)
         if cell.iqr is not None:
             text += f" ({percent(cell.iqr)})"
-        usual = row.kind == "zero_shot" or len(cell.seeds) == self.num_seeds
+        of_no_seed = row.kind == "zero_shot" and cell.seeds == {None}
+        usual = of_no_seed or len(cell.seeds) == self.num_seeds
         if not usual or not cell.complete:
             text += f" n={len(cell.values)}"
         return text
