@@ -48,6 +48,14 @@ def test_files_may_come_in_any_order():
         assert gin.query_parameter("LEARNING_RATE/macro.value") == 3e-3
 
 
+def test_an_ablation_that_the_file_of_the_run_would_undo_is_refused():
+    message = error_of(files=["ablations/sum_score.gin", *FILES])
+    assert message.startswith("ablations/sum_score.gin stands before runs/train.gin")
+    assert "give it after" in message
+    with parse(files=[*FILES, "ablations/sum_score.gin"]):
+        assert gin.query_parameter("SCORE/macro.value") == "sum"
+
+
 def test_a_parameter_deep_inside_can_be_bound():
     with parse(bindings=[*GIVEN, "losses.TFewLoss.unlikelihood=0.5"]):
         assert gin.query_parameter("losses.TFewLoss.unlikelihood") == 0.5

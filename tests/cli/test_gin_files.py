@@ -103,6 +103,50 @@ def test_a_file_parses_with_those_it_requires(name):
         assert callable(configured)
 
 
+WITHOUT_UL = {"losses.TFewLoss.unlikelihood": 0.0}
+WITHOUT_LN = {"losses.TFewLoss.length_normalized": 0.0, "SCORE": "sum"}
+CHANGES = {  # beside the name in reports
+    "lm_only": WITHOUT_UL | WITHOUT_LN,
+    "no_input_eos": {"INPUT_EOS": False},
+    "no_length_normalized": WITHOUT_LN,
+    "no_unlikelihood": WITHOUT_UL,
+    "pretrained": {"INITIAL_ADAPTER_PATH": "vectors"},
+    "sum_score": {"SCORE": "sum"},
+}
+
+
+def values_of(files, bindings):
+    """All that is bound, macros by their names; objects by how gin writes them."""
+    with configuration.parsed(entry=experiment.train, files=files, bindings=bindings):
+        bound = {
+            f"{scope or selector.removeprefix('tfew_jax.')}.{name}": value
+            for (scope, selector), parameters in gin.config._CONFIG.items()
+            for name, value in parameters.items()
+        }
+    plain = (bool, int, float, str, type(None))
+    return {
+        name.removesuffix(".value"): value if isinstance(value, plain) else repr(value)
+        for name, value in bound.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name.startswith("ablations/")]
+)
+def test_an_ablation_changes_what_it_says_and_nothing_else(name):
+    files = ["models/embedded.gin", "methods/ia3.gin", "tasks/rte.gin", "runs/tfew.gin"]
+    given = ["MODEL_DIR='out'", "DATA_DIR='data'"]
+    before = values_of(files, given)
+    ablation = name.removeprefix("ablations/").removesuffix(".gin")
+    given += ["INITIAL_ADAPTER_PATH='vectors'"] if ablation == "pretrained" else []
+    after = values_of([*files, name], given)
+    missing = object()
+    changed = {k: v for k, v in after.items() if before.get(k, missing) != v}
+    assert before.keys() <= after.keys()
+    assert isinstance(changed.pop("VARIANT"), str)
+    assert changed == CHANGES[ablation]
+
+
 @pytest.mark.parametrize("size", sorted(models.SIZES))
 def test_model_files_hold_the_sizes_of_the_library(size):
     files = [

@@ -41,6 +41,11 @@ def test_a_set_runs_by_tfews_protocol(tmp_path):
         assert callable(configured)
 
 
+def test_the_flag_that_errors_about_partial_rows_name_exists(tmp_path):
+    flags = ("--task", "rte", "--data-dir", str(tmp_path), "--allow_partial_train")
+    assert "ALLOW_PARTIAL_TRAIN = True" in config_text(*flags)
+
+
 @pytest.mark.parametrize("name", raft.NAMES)
 def test_a_raft_task_is_cross_validated(tmp_path, name):
     text = config_text("--task", f"raft/{name}", "--data-dir", str(tmp_path))

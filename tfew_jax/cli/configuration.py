@@ -57,6 +57,7 @@ def parsed(
     gin.clear_config()
     try:
         given: list[str | None] = []
+        _check_order(files)
         for file in files:
             given += _parse_file(file, prefixes)
         with _readable(""), _silent():
@@ -100,6 +101,17 @@ def _configurable(entry: Callable[..., Any]) -> Callable[..., Any]:
         runs = ", ".join(name for name in packaged.names() if name.startswith("runs/"))
         raise ValueError(f"no gin file configures {entry.__name__}; give one of {runs}")
     return gin.get_configurable(entry)
+
+
+def _check_order(files: Sequence[str]) -> None:
+    """Refuses an ablation before the file of the run, which would undo it."""
+    kinds = [pathlib.PurePath(file).parent.name for file in files]
+    if "ablations" in kinds and "runs" in kinds[(first := kinds.index("ablations")) :]:
+        run = files[kinds.index("runs", first)]
+        raise ValueError(
+            f"{files[first]} stands before {run}, which sets the same again; give it "
+            "after the file of the run"
+        )
 
 
 def _parse_file(file: str, prefixes: Sequence[str]) -> list[str]:
