@@ -48,6 +48,7 @@ def test_every_seed_has_one_record_and_the_frozen_model_has_one(tested):
     assert (tuned["seed"], tuned["split"], tuned["fold"]) == (3, "test", None)
     assert (tuned["num_train_rows"], tuned["num_scored_rows"]) == (16, 10)
     assert tuned["num_steps"] == 4 and tuned["wall_time_s"] > 0
+    assert all(record["wall_time_s"] >= 0 for record in tested.records)
     assert tuned["config_hash"] == tested.summary["config_hash"]
 
 

@@ -6,6 +6,7 @@ recorded once where neither its rows nor their templates depend on the seed.
 
 import dataclasses
 import pathlib
+import time
 from typing import Any
 
 import numpy as np
@@ -62,18 +63,21 @@ class Measurer:
         for view in self.views:
             name = self._zero_shot_name(run, view)
             if name not in records:
+                start = time.monotonic()
                 model = models.T5(self.base.config, None)
                 scored = self._score(model, self.base.params, run, view)
                 record = self.record(name, "zero_shot", run, view, scored)
-                records.append(record)
+                records.append(record | _wall_time(start))
                 accuracy = record["scores"]["accuracy"]
                 progress.say(f"{name}: accuracy {accuracy:.3f}")
         for kind in ("majority", "tfidf"):
             name = f"{run.name}/{kind}"
             if name not in records:
+                start = time.monotonic()
                 predictions = self._plain(kind, run)
                 if predictions is not None:
-                    records.append(self._plain_record(name, kind, run, predictions))
+                    record = self._plain_record(name, kind, run, predictions)
+                    records.append(record | _wall_time(start))
 
     def tuned(
         self,
@@ -232,3 +236,8 @@ class Measurer:
             num_choices=self.splits.num_choices,
         )
         return self._record(name, kind, run, numbers)
+
+
+def _wall_time(start: float) -> dict[str, float]:
+    """Seconds since a reading of the monotonic clock, as records say them."""
+    return {"wall_time_s": round(time.monotonic() - start, 3)}
