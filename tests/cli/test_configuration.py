@@ -204,3 +204,17 @@ def test_a_value_of_another_type_is_refused_by_the_name_of_its_binding(
 )
 def test_values_are_compared_with_annotations(value, hint, expected):
     assert binding_types.matches(value, hint) is expected
+
+
+def test_of_several_entries_the_one_that_is_configured_is_yielded():
+    files = ["models/embedded.gin", "runs/generate.gin"]
+    bindings = ["MIXTURE_OR_TASK_NAME='rows.csv'", "INFER_OUTPUT_DIR='out'"]
+    entries = (experiment.infer, experiment.write_generations)
+    with configuration.parsed(entry=entries, files=files, bindings=bindings) as entry:
+        assert entry.__name__ == "write_generations"
+    both = [*files, "runs/infer.gin"]
+    with (
+        pytest.raises(ValueError, match="configure predict_rows or write_generations"),
+        configuration.parsed(entry=entries, files=both, bindings=bindings),
+    ):
+        pass

@@ -16,7 +16,9 @@ ENTRIES = {
     "runs/tfew.gin": experiment.train,
     "runs/raft_banking_77.gin": experiment.train,
     "runs/eval.gin": experiment.evaluate,
+    "runs/eval_text.gin": experiment.evaluate_text,
     "runs/infer.gin": experiment.infer,
+    "runs/generate.gin": experiment.write_generations,
 }
 REST = {"models": "models/embedded.gin", "methods": "methods/ia3.gin"}
 REST |= {"tasks": "tasks/csv.gin", "runs": "runs/train.gin"}

@@ -1,3 +1,6 @@
+import csv
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -110,3 +113,74 @@ def test_illegal_texts_are_counted_by_kind():
         "copied": 0.25,
         "other": 0.25,
     }
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_texts_of_a_files_rows_are_written_with_their_kinds(base, adapter, tmp_path):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text\n" + "\n".join(row["text"] for row in ROWS) + "\n")
+    shares = experiment.write_generations(
+        output_dir=tmp_path / "out", base=base, task=rows, adapter=adapter
+    )
+    expected = generate(base, adapter, max_length=None)
+    found = read_csv(tmp_path / "out" / "generations.csv")
+    assert [row["text"] for row in found] == [g.text for g in expected]
+    assert [row["kind"] for row in found] == [g.kind for g in expected]
+    assert shares == experiment.illegal_outputs(expected)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {name: metrics[name] for name in shares} == shares
+    assert metrics["num_rows"] == 3
+
+
+def test_a_text_to_text_task_is_measured_by_what_the_model_writes(
+    base, tmp_path, monkeypatch
+):
+    labels = ["entailment", "not_entailment", "entailment"]
+    rows = [
+        {"premise": "a" * (3 * n + 1), "hypothesis": "b", "label": label, "idx": n}
+        for n, label in enumerate(labels)
+    ]
+    (tmp_path / "RTE").mkdir()
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "RTE" / "val.jsonl").write_text(text)
+    seen = []
+    answers = ["entailment", "", "a" * 7]
+
+    def write(base, adapter, batches, *, max_length, **settings):
+        for batch in batches:
+            order = batch["example_id"]
+            seen.extend(order[order >= 0].tolist())
+            assert (batch["encoder_input_tokens"][:, 0] > 0).all()
+        return answers, [-1.0, -2.0, -3.0]
+
+    def evaluate(folder, **settings):
+        return experiment.evaluate_text(
+            output_dir=tmp_path / folder,
+            base=base,
+            task="rte",
+            data_dir=tmp_path,
+            lengths={"inputs": 64, "targets": 4},
+            batch_size=2,
+            **settings,
+        )
+
+    numbers = evaluate("real")  # what the toy model writes is no label
+    assert (numbers["accuracy"], numbers["illegal"], numbers["num_rows"]) == (0, 1, 3)
+    monkeypatch.setattr(generating, "write", write)
+    numbers = evaluate("out")
+    assert sorted(seen) == [0, 1, 2]
+    assert numbers["accuracy"] == pytest.approx(1 / 3)
+    assert numbers["empty"] == numbers["copied"] == pytest.approx(1 / 3)
+    table = read_csv(tmp_path / "out" / "generations.csv")
+    assert [row["kind"] for row in table] == ["legal", "empty", "copied"]
+    assert [row["target"] for row in table] == [*labels]
+    with pytest.raises(ValueError, match="unknown text-to-text task 'xyz'"):
+        experiment.evaluate_text(
+            output_dir=tmp_path, base=base, task="xyz", data_dir=tmp_path
+        )
+    with pytest.raises(ValueError, match="no test split of rte"):
+        evaluate("test", split="test")

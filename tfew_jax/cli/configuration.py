@@ -32,7 +32,7 @@ _SAVED = "# Saved by tfew_jax"  # how files start that hold all macros of a run
 @contextlib.contextmanager
 def parsed(
     *,
-    entry: Callable[..., Any],
+    entry: Callable[..., Any] | Sequence[Callable[..., Any]],
     files: Sequence[str] = (),
     text: str = "",
     bindings: Sequence[str] = (),
@@ -41,7 +41,8 @@ def parsed(
     """Parses files, then a text, then bindings, and yields the configured entry.
 
     Args:
-        entry: The function that the configuration is for.
+        entry: The function that the configuration is for, or those of which it
+            configures one.
         files: Names of gin files.
         text: Gin statements, parsed after the files.
         bindings: `NAME=VALUE`, parsed last.
@@ -67,7 +68,7 @@ def parsed(
         binding_types.check()
         with _readable(""):
             gin.finalize()
-        yield _configurable(entry)
+        yield _configurable((entry,) if callable(entry) else entry)
     finally:
         gin.clear_config()
         gin_config._LOCATION_PREFIXES[:] = before
@@ -87,20 +88,29 @@ def save(directory: pathlib.Path, *, text: str = "") -> None:
         files.write_text(directory / name, content)
 
 
-def _configurable(entry: Callable[..., Any]) -> Callable[..., Any]:
-    """The entry with its bindings.
+def _configurable(entries: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """The one of the entries that has bindings, with them.
 
     Gin remembers what earlier configurations of the process registered, so that
-    only bindings tell whether this one is for the entry.
+    only bindings tell whether this one is for an entry.
     """
-    try:
-        _, selector = gin_config._as_scope_and_selector(entry)
-    except (ValueError, KeyError):
-        selector = None
-    if not any(selector == bound for _, bound in gin_config._CONFIG):
+    bound = {selector for _, selector in gin_config._CONFIG}
+    configured = [entry for entry in entries if _selector(entry) in bound]
+    names = " or ".join(entry.__name__ for entry in configured or entries)
+    if not configured:
         runs = ", ".join(name for name in packaged.names() if name.startswith("runs/"))
-        raise ValueError(f"no gin file configures {entry.__name__}; give one of {runs}")
-    return gin.get_configurable(entry)
+        raise ValueError(f"no gin file configures {names}; give one of {runs}")
+    if len(configured) > 1:
+        raise ValueError(f"the gin files configure {names}; give the file of one run")
+    return gin.get_configurable(configured[0])
+
+
+def _selector(entry: Callable[..., Any]) -> str | None:
+    """The name under which gin knows a function, if it does."""
+    try:
+        return gin_config._as_scope_and_selector(entry)[1]
+    except (ValueError, KeyError):
+        return None
 
 
 def _check_order(files: Sequence[str]) -> None:

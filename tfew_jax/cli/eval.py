@@ -5,6 +5,10 @@ for the frozen model. MIXTURE_OR_TASK_NAME is a task, or the path of a file of r
 which the adapter's own template and choices then render. Rows that the adapter was
 trained on are not scored. EVAL_OUTPUT_DIR gets predictions.csv and metrics.json.
 
+With runs/eval_text.gin the model writes its answers to one of T5's text-to-text tasks
+instead: generations.csv, and the task's metrics with the share of illegal outputs in
+metrics.json.
+
 Example:
   tfew eval --gin_file models/embedded.gin --gin_file runs/eval.gin \
     --gin.MIXTURE_OR_TASK_NAME="'test.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \
@@ -28,16 +32,19 @@ def run(args: argparse.Namespace) -> int:
     from tfew_jax.cli import configuration
 
     with configuration.parsed(
-        entry=experiment.evaluate,
+        entry=(experiment.evaluate, experiment.evaluate_text),
         files=args.gin_file,
         bindings=args.gin_bindings,
         search_paths=args.gin_search_paths,
     ) as configured:
         result = configured(on_start=configuration.save)
-    if trained_on := result["num_trained_on"]:
+    if trained_on := result.get("num_trained_on"):
         print(f"note: the adapter was trained on {trained_on} of the rows; not scored")
-    print(
-        f"accuracy {result['accuracy']:.4f}  macro-F1 {result['macro_f1']:.4f}  "
-        f"rows {result['num_rows']}"
-    )
+    names = {"macro_f1": "macro-F1"}
+    shown = [
+        f"{names.get(name, name)} {value:.4f}"
+        for name, value in result.items()
+        if isinstance(value, float)
+    ]
+    print("  ".join([*shown, f"rows {result['num_rows']}"]))
     return 0

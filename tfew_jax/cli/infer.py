@@ -5,6 +5,9 @@ for the frozen model. MIXTURE_OR_TASK_NAME is a task, or the path of a file of r
 which the adapter's own template and choices then render. INFER_OUTPUT_DIR gets
 predictions.csv: row, prediction, score of every choice.
 
+With runs/generate.gin the model writes a text for each row instead:
+generations.csv, and the share of texts that are no choice in metrics.json.
+
 Example:
   tfew infer --gin_file models/embedded.gin --gin_file runs/infer.gin \
     --gin.MIXTURE_OR_TASK_NAME="'new.csv'" --gin.CHECKPOINT_PATH="'out/adapter'" \
@@ -28,11 +31,14 @@ def run(args: argparse.Namespace) -> int:
     from tfew_jax.cli import configuration
 
     with configuration.parsed(
-        entry=experiment.infer,
+        entry=(experiment.infer, experiment.write_generations),
         files=args.gin_file,
         bindings=args.gin_bindings,
         search_paths=args.gin_search_paths,
     ) as configured:
-        path = configured(on_start=configuration.save)
-    print(path)
+        result = configured(on_start=configuration.save)
+    if isinstance(result, dict):
+        print("  ".join(f"{name} {share:.4f}" for name, share in result.items()))
+    else:
+        print(result)
     return 0

@@ -6,6 +6,7 @@ programs for training and three for scoring. Targets have one length.
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 from jaxtyping import Int
@@ -152,6 +153,48 @@ def eval_batches(
             "templates, which are counted from 0"
         )
     return _eval_batches(tokenized, batch_size, templates)
+
+
+def input_batches(
+    inputs: Sequence[Int[np.ndarray, " _"]], batch_size: int, *, max_length: int
+) -> Iterator[types.Batch]:
+    """Inputs without targets, to generate from; the longest first.
+
+    Args:
+        inputs: Token ids of each input, none longer than `max_length`.
+        batch_size: Inputs a batch; the last one is filled up with `example_id` -1.
+        max_length: No batch is longer.
+
+    Raises:
+        ValueError: There are no inputs, or the batch size is out of range.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected 1 or more")
+    if not len(inputs):
+        raise ValueError("there are no inputs; give at least one")
+    lengths = np.asarray([len(ids) for ids in inputs])
+    buckets = choose_buckets(lengths, max_length=max_length)
+    return _input_batches(inputs, batch_size, lengths, buckets)
+
+
+def _input_batches(
+    inputs: Sequence[Int[np.ndarray, " _"]],
+    batch_size: int,
+    lengths: Int[np.ndarray, " inputs"],
+    buckets: Sequence[int],
+) -> Iterator[types.Batch]:
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        length = next(size for size in buckets if size >= lengths[rows].max())
+        tokens = np.full((batch_size, length), types.PAD_ID, np.int32)
+        tokens[:, 0] = types.EOS_ID  # of rows that fill up: something to look at
+        ids = np.full(batch_size, -1, np.int32)
+        ids[: len(rows)] = rows
+        for row, number in enumerate(rows):
+            tokens[row, : lengths[number]] = inputs[number]
+        batch = {"encoder_input_tokens": tokens, "example_id": ids}
+        yield cast(types.Batch, batch)  # decoding reads no more
 
 
 def _eval_batches(

@@ -177,7 +177,7 @@ def tokenize(
     """
     if not rendered or not rendered[0]:
         raise ValueError("there are no rows to tokenise; give at least one")
-    limits = _limits(feature_lengths or {})
+    limits = limits_of(feature_lengths)
     inputs, num_unknown, is_cut = [], [], []
     for rows in rendered:
         spelled = [vocabulary.encode(row.inputs, add_eos=input_eos) for row in rows]
@@ -204,7 +204,13 @@ def tokenize(
     )
 
 
-def _limits(given: Mapping[str, int]) -> dict[str, int]:
+def limits_of(given: Mapping[str, int] | None) -> dict[str, int]:
+    """Most tokens of inputs and targets; 256, as in T-Few, where not given.
+
+    Raises:
+        ValueError: If a limit is unknown or too small.
+    """
+    given = given or {}
     limits = FEATURE_LENGTHS | dict(given)
     if set(limits) != set(FEATURE_LENGTHS) or min(limits.values()) < 2:
         raise ValueError(

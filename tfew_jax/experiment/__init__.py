@@ -2,18 +2,25 @@
 
 What the command line and Python users call. `fewshot` takes rows and a template;
 `train` is the same in full, `evaluate` and `infer` use an adapter on more rows, and
-`generate` lets it write.
+`generate` and `write_generations` let it write; `evaluate_text` measures what it writes
+for T5's text-to-text tasks.
 """
 
 from tfew_jax.experiment.applying import predict
 from tfew_jax.experiment.applying import predict_rows as infer
 from tfew_jax.experiment.applying import score_rows as evaluate
 from tfew_jax.experiment.base import Base, load_base, make_base
-from tfew_jax.experiment.generating import Generation, generate, illegal_outputs
+from tfew_jax.experiment.generating import (
+    Generation,
+    generate,
+    illegal_outputs,
+    write_generations,
+)
 from tfew_jax.experiment.jobs import fewshot, train
 from tfew_jax.experiment.prepared import Prediction
 from tfew_jax.experiment.results import FewshotResult
 from tfew_jax.experiment.summary import table as summary_table
+from tfew_jax.experiment.text_tasks import evaluate_text
 from tfew_jax.experiment.tuning import Interrupted, Recipe
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "evaluate",
+    "evaluate_text",
     "fewshot",
     "generate",
     "illegal_outputs",
@@ -33,4 +41,5 @@ __all__ = [
     "predict",
     "summary_table",
     "train",
+    "write_generations",
 ]

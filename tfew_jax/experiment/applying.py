@@ -174,10 +174,7 @@ def _predict(
         lengths = lengths or carried.lengths
         normalization = normalization or carried.normalization
         input_eos = carried.input_eos
-    if callable(task):
-        limits = tokenized.FEATURE_LENGTHS | dict(lengths or {})
-        task = task(base.tokenizer, limits["inputs"])
-    spec, rows = _rows(task, adapter, with_labels)
+    spec, rows = task_rows(task, adapter, base, lengths, with_labels=with_labels)
     split = prepared.prepare(
         rows,
         spec,
@@ -186,14 +183,7 @@ def _predict(
         with_labels=with_labels,
         input_eos=input_eos,
     )
-    path = directory.make(output_dir)
-    if (path / directory.SETTINGS).exists():
-        raise ValueError(
-            f"{path} holds a run, whose predictions.csv and config.gin would be "
-            f"replaced; name another directory, such as {path / 'eval'}"
-        )
-    if on_start is not None:
-        on_start(path)
+    path = output_directory(output_dir, on_start)
     predictions = scoring.score_split(
         base,
         split,
@@ -205,10 +195,38 @@ def _predict(
     return path, predictions, split
 
 
-def _rows(
-    task: tasks.Task | PathLike, adapter: checkpoint.Adapter | None, with_labels: bool
+def output_directory(path: PathLike, on_start: OnStart | None) -> pathlib.Path:
+    """The directory for what an adapter says of rows, made if it is not there.
+
+    Raises:
+        ValueError: If it holds a run.
+    """
+    made = directory.make(path)
+    if (made / directory.SETTINGS).exists():
+        raise ValueError(
+            f"{made} holds a run, whose predictions.csv and config.gin would be "
+            f"replaced; name another directory, such as {made / 'eval'}"
+        )
+    if on_start is not None:
+        on_start(made)
+    return made
+
+
+def task_rows(
+    task: tasks.Task | tasks.MakeTask | PathLike,
+    adapter: checkpoint.Adapter | None,
+    base: Base,
+    lengths: Mapping[str, int] | None,
+    *,
+    with_labels: bool = False,
 ) -> tuple[fewshot.TaskSpec, prepared.Rows]:
-    """The rows to predict, and what renders them."""
+    """The rows to apply an adapter to, and what renders them.
+
+    Raises:
+        ValueError: If the task has no such rows, or nothing renders them.
+    """
+    if callable(task):
+        task = task(base.tokenizer, tokenized.limits_of(lengths)["inputs"])
     if isinstance(task, str) and task in tasks.names():
         task = tasks.get(task)
     if isinstance(task, tasks.Task):

@@ -18,7 +18,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfew_jax.experiment import prepared
@@ -141,13 +141,21 @@ def write_predictions(
         names = [f"score:{name}" for name in predictions[0].choices]
     else:
         names = [f"score_{index}" for index in range(num_choices)]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "prediction", *names])
+    rows = []
     for p in predictions:
         scores = [f"{score:.6f}" for score in p.scores]
-        scores += [""] * (num_choices - len(scores))
-        writer.writerow([p.row, p.prediction, *scores])
+        rows.append([p.row, p.prediction, *scores, *[""] * (num_choices - len(scores))])
+    write_table(path, ["row", "prediction", *names], rows)
+
+
+def write_table(
+    path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Writes a CSV file."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
     write_text(path, text.getvalue())
 
 

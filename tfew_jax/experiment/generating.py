@@ -5,16 +5,18 @@ learnt the answers' form. A text that is no choice is an illegal output.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from tfew_jax import checkpoint, evaluate, metrics
-from tfew_jax.data import batching, fewshot, tokenizer
-from tfew_jax.experiment import applying, prepared, scoring
+from tfew_jax.data import batching, fewshot, tasks, tokenizer
+from tfew_jax.experiment import applying, directory, prepared, results, scoring
 from tfew_jax.experiment.base import Base
-from tfew_jax.types import UNK_ID
+from tfew_jax.types import UNK_ID, Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,9 @@ class Generation:
         text: The output.
         score: The sum of its tokens' log-probabilities; of beams with brevity penalty.
         inputs: The rendered input.
-        legal: The row's choices as the vocabulary spells them.
+        legal: The row's choices as the vocabulary spells them; none where any text may
+            be an answer.
+        target: The expected text, where one is known.
     """
 
     row: int
@@ -34,6 +38,14 @@ class Generation:
     score: float
     inputs: str
     legal: tuple[str, ...]
+    target: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """How the text relates to what is legal; "" where any text is."""
+        if not self.legal:
+            return ""
+        return metrics.output_kind(self.text, source=self.inputs, legal=self.legal)
 
 
 def generate(
@@ -85,28 +97,130 @@ def generate(
         with_labels=False,
         input_eos=input_eos,
     )
+    limits = split.tokens.feature_lengths
+    batches = batching.input_batches(
+        split.tokens.inputs[0], batch_size, max_length=limits["inputs"]
+    )
+    texts, scores = write(
+        base,
+        adapter,
+        batches,
+        max_length=limits["targets"] if max_length is None else max_length,
+        num_beams=num_beams,
+        alpha=alpha,
+        batch_size=batch_size,
+    )
+    return [
+        Generation(
+            row=row,
+            text=texts[row],
+            score=scores[row],
+            inputs=rendered.inputs,
+            legal=spelled(rendered.choices, base.tokenizer),
+        )
+        for row, rendered in enumerate(split.first)
+    ]
+
+
+def write(
+    base: Base,
+    adapter: checkpoint.Adapter | None,
+    batches: Iterable[Batch],
+    *,
+    max_length: int,
+    num_beams: int | None,
+    alpha: float,
+    batch_size: int,
+) -> tuple[list[str], list[float]]:
+    """The text of every input of the batches and its score, by `example_id`.
+
+    Raises:
+        MemoryError: If the device runs out of memory.
+        ValueError: If a setting is out of range.
+    """
     model, params = scoring.adapted(base, adapter)
-    if max_length is None:
-        max_length = split.tokens.feature_lengths["targets"]
     with scoring.explained_memory(base, batch_size):
-        tokens, scores, ids = evaluate.generate_tokens(
+        tokens, scores, _ = evaluate.generate_tokens(
             model,
             params,
-            batching.eval_batches(split.tokens, batch_size),
+            batches,
             max_length=max_length,
             num_beams=num_beams,
             alpha=alpha,
         )
-    return [
-        Generation(
-            row=int(row),
-            text=_text(output, base.tokenizer),
-            score=float(score),
-            inputs=split.first[int(row)].inputs,
-            legal=_spelled(split.first[int(row)].choices, base.tokenizer),
-        )
-        for output, score, row in zip(tokens, scores, ids, strict=True)
+    return [_text(output, base.tokenizer) for output in tokens], scores.tolist()
+
+
+def write_generations(
+    *,
+    output_dir: applying.PathLike,
+    base: Base,
+    task: tasks.Task | tasks.MakeTask | applying.PathLike,
+    adapter: checkpoint.Adapter | applying.PathLike | None = None,
+    lengths: Mapping[str, int] | None = None,
+    max_length: int | None = None,
+    num_beams: int | None = None,
+    alpha: float = 0.6,
+    batch_size: int = 32,
+    on_start: applying.OnStart | None = None,
+) -> dict[str, float]:
+    """Generates a text for every row of a task; writes files.
+
+    `generations.csv` holds row, text, score, kind ("legal", or one of
+    `metrics.ILLEGAL_KINDS`) and target (empty), `metrics.json` the shares of illegal
+    outputs.
+
+    Args:
+        output_dir: Where the files go; not the directory of a run.
+        base: The model.
+        task: See `applying.score_rows`.
+        adapter: The adapter, its directory, or that of a finished run; None for the
+            frozen model alone.
+        lengths: See `generate`.
+        max_length: See `generate`.
+        num_beams: See `generate`.
+        alpha: See `generate`.
+        batch_size: Rows at once.
+        on_start: Called with the directory before anything compiles.
+
+    Returns:
+        The shares.
+
+    Raises:
+        ValueError: If adapter, model and rows do not fit together, or a setting is
+            out of range.
+    """
+    adapter = None if adapter is None else applying.load_adapter(adapter, base)
+    spec, rows = applying.task_rows(task, adapter, base, lengths)
+    path = applying.output_directory(output_dir, on_start)
+    generations = generate(
+        base,
+        adapter,
+        rows,
+        spec=spec,
+        lengths=lengths,
+        max_length=max_length,
+        num_beams=num_beams,
+        alpha=alpha,
+        batch_size=batch_size,
+    )
+    shares = illegal_outputs(generations)
+    write_files(path, generations, {**shares, "num_rows": len(generations)})
+    return shares
+
+
+def write_files(
+    path: pathlib.Path, generations: Sequence[Generation], numbers: Mapping[str, Any]
+) -> None:
+    """Writes generations.csv and metrics.json."""
+    table = [
+        (g.row, g.text, f"{g.score:.6f}", g.kind, g.target or "") for g in generations
     ]
+    header = ("row", "text", "score", "kind", "target")
+    directory.write_table(path / "generations.csv", header, table)
+    directory.write_json(
+        path / "metrics.json", {**numbers, "versions": results.versions()}
+    )
 
 
 def illegal_outputs(generations: Sequence[Generation]) -> dict[str, float]:
@@ -130,7 +244,6 @@ def _text(tokens: Int[np.ndarray, " length"], vocabulary: tokenizer.Tokenizer) -
     return vocabulary.decode(np.where(known, tokens, UNK_ID).tolist())
 
 
-def _spelled(
-    choices: Sequence[str], vocabulary: tokenizer.Tokenizer
-) -> tuple[str, ...]:
+def spelled(choices: Sequence[str], vocabulary: tokenizer.Tokenizer) -> tuple[str, ...]:
+    """Texts as they are after the vocabulary has spelled and read them."""
     return tuple(vocabulary.decode(vocabulary.encode(choice)) for choice in choices)
