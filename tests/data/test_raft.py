@@ -166,6 +166,28 @@ def test_bad_input_is_named(folder, words):
     assert "not JSON" in message_of(raft.load, TASK, folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("train.csv", "Paper title", "Title", "line 2: no column 'Paper title'"),
+        ("train.csv", "company,0", "company,0.5", "line 2: ID '0.5' is no whole"),
+        ("train.csv", ",ID", ",Number", "line 2: ID None is no whole number"),
+        ("test_unlabeled.csv", ",51", ",50", "line 3: ID 50 stands in"),
+        ("test_unlabeled.csv", ",ID", ",Number", "line 2: ID None"),
+    ],
+)
+def test_files_without_the_columns_are_named(folder, file, old, new, expected):
+    path = folder / TASK / file
+    path.write_text(path.read_text().replace(old, new))
+    assert expected in message_of(raft.load, TASK, folder)
+
+
+def test_settings_that_are_no_text_are_named(folder):
+    path = folder / TASK / "task.json"
+    path.write_bytes(b"\xff")
+    assert "task.json: cannot be read" in message_of(raft.load, TASK, folder)
+
+
 @pytest.mark.parametrize("name", raft.NAMES)
 def test_the_real_tasks_have_fifty_rows_and_prompts_that_end_with_label(
     shared, words, name

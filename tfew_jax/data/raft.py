@@ -34,6 +34,7 @@ NAMES = (
     "tweet_eval_hate",
     "twitter_complaints",
 )
+NUM_TRAIN = 50  # labelled rows of each task
 LABEL_POLICIES = ("paper", "none", "comma", "numbered")
 TEMPLATE = "{{inputs}}"  # of the rows that `make_rows` returns
 _NAMED_IN_PAPER = "banking_77"
@@ -87,7 +88,7 @@ def load(name: str, data_dir: str | os.PathLike[str]) -> RaftTask:
     """
     if name not in NAMES:
         raise RaftError(f"unknown RAFT task {name!r}; available: {', '.join(NAMES)}")
-    root = pathlib.Path(data_dir)
+    root = pathlib.Path(data_dir).expanduser()
     settings = _json_lines(root / _SETTINGS)
     described = _json_lines(root / name / "task.json")
     train = sources.load_rows(root / name / "train.csv")
@@ -113,6 +114,8 @@ def load(name: str, data_dir: str | os.PathLike[str]) -> RaftTask:
                 f"{row.where}: label {row.get('Label')!r} is none of {list(labels)}; "
                 "fetch train.csv again"
             )
+    _check_rows(train, fields, "train.csv")
+    _check_rows(test, fields, "test_unlabeled.csv")
     return RaftTask(
         name=name,
         instruction=instruction.strip(),
@@ -121,6 +124,28 @@ def load(name: str, data_dir: str | os.PathLike[str]) -> RaftTask:
         train=train,
         test=test,
     )
+
+
+def _check_rows(rows: Sequence[sources.Row], fields: Sequence[str], file: str) -> None:
+    """Refuses rows without the columns of the prompt, or without a number each."""
+    seen: dict[int, str] = {}
+    for row in rows:
+        if missing := [name for name in fields if name not in row]:
+            raise RaftError(
+                f"{row.where}: no column {missing[0]!r}, which the prompt shows; fetch "
+                f"{file} again"
+            )
+        number = str(row.get("ID")).strip()
+        if not (number.isascii() and number.isdecimal()):
+            raise RaftError(
+                f"{row.where}: ID {row.get('ID')!r} is no whole number; fetch {file} "
+                "again"
+            )
+        if (first := seen.setdefault(int(number), row.where)) != row.where:
+            raise RaftError(
+                f"{row.where}: ID {int(number)} stands in {first}, too; fetch {file} "
+                "again"
+            )
 
 
 def make_rows(
@@ -235,12 +260,14 @@ def _prompt(
 def _json_lines(path: pathlib.Path) -> list[Any]:
     """The JSON values of a file: one a line, or one in all."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise RaftError(
             f"{path}: no such file; the data directory is that of raft-baselines: "
             f"{_SETTINGS} beside a folder for each task"
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RaftError(f"{path}: cannot be read ({error}); fetch it again") from None
     try:
         return [json.loads(text)]
     except json.JSONDecodeError:
