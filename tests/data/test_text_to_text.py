@@ -357,6 +357,34 @@ def test_tables_of_glue_are_read_without_quoting(tmp_path):
     assert rows == [{"sentence": "a film", "label": -1, "idx": 0}]
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("SST-2/train.tsv", "sentence\tlabel\na\t1\nb\n", "line 3: 1 cells where"),
+        ("MRPC/train.tsv", "Quality\t#1 String\n1\n", "line 2: 1 cells where the"),
+        ("QQP/train.tsv", "a,b\n", "holds no rows of qqp"),
+        ("MRPC/train.tsv", "", "holds no rows of mrpc"),
+        ("ReCoRD/train.jsonl", "", "holds no rows of record"),
+    ],
+)
+def test_rows_that_are_cut_or_missing_are_never_left_out(
+    tmp_path, file, text, expected
+):
+    write(tmp_path / file, text)
+    name = {"SST-2": "sst2"}.get(file.split("/")[0], file.split("/")[0].lower())
+    assert expected in message_of(text_rows.load, name, "train", tmp_path)
+
+
+def test_answers_are_a_list_of_texts(tmp_path):
+    import gzip
+
+    question = {"qid": "a", "question": "A?", "answers": "one"}
+    line = json.dumps({"context": "C.", "qas": [question]}).encode()
+    (tmp_path / "DROP.jsonl.gz").write_bytes(gzip.compress(line))
+    message = message_of(text_rows.load, "mrqa/drop", "validation", tmp_path)
+    assert "answers are 'one', expected a list of texts" in message
+
+
 def test_mrqa_has_a_row_for_every_question_of_a_passage(tmp_path):
     lines = [
         {"header": {"dataset": "BioASQ"}},

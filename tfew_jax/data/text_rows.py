@@ -61,7 +61,8 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str]) -> list[source
         raise ValueError(
             f"{name} has no split {split!r}; available: {', '.join(known.files)}"
         )
-    path = _find(name, split, known.files[split], pathlib.Path(data_dir))
+    folder = pathlib.Path(data_dir).expanduser()
+    path = _find(name, split, known.files[split], folder)
     rows: list[sources.Row] = []
     for place, value in known.read(path):
         try:
@@ -71,6 +72,8 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str]) -> list[source
             raise ValueError(
                 f"{place}: not of {name} ({what}); expected the file as distributed"
             ) from None
+    if not rows:
+        raise ValueError(f"{path}: holds no rows of {name}; fetch it again")
     return rows
 
 
@@ -119,7 +122,7 @@ def squad(article: Mapping[str, Any]) -> Iterator[Fields]:
                 "title": article.get("title", ""),
                 "context": paragraph["context"],
                 "question": question["question"],
-                "answers": [answer["text"] for answer in question["answers"]],
+                "answers": _texts([answer["text"] for answer in question["answers"]]),
             }
 
 
@@ -132,8 +135,14 @@ def mrqa(passage: Mapping[str, Any]) -> Iterator[Fields]:
             "qid": question["qid"],
             "context": passage["context"],
             "question": question["question"],
-            "answers": list(question["answers"]),
+            "answers": _texts(question["answers"]),
         }
+
+
+def _texts(answers: Any) -> list[str]:
+    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+        raise ValueError(f"answers are {answers!r}, expected a list of texts")
+    return answers
 
 
 def _pair_of(
@@ -206,14 +215,34 @@ def _articles(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
 
 def _table(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    """GLUE's tables: tabs, no quoting; QQP's lines that lack cells are left out."""
+    """GLUE's tables: tabs, no quoting."""
+    for place, number, cells, columns in _cells(path):
+        if len(cells) < len(columns):
+            raise ValueError(
+                f"{place}: {len(cells)} cells where the header has {len(columns)} "
+                "columns; fetch the file again"
+            )
+        yield place, {**dict(zip(columns, cells, strict=False)), "idx": number}
+
+
+def _broken_table(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    """QQP's, where a few questions hold line ends.
+
+    Their pieces lack cells and are left out, as by TFDS and the Hub.
+    """
+    for place, number, cells, columns in _cells(path):
+        if len(cells) >= len(columns):
+            yield place, {**dict(zip(columns, cells, strict=False)), "idx": number}
+
+
+def _cells(
+    path: pathlib.Path,
+) -> Iterator[tuple[str, int, list[str], list[str]]]:
+    """Of each line: where it is, its number from 0, its cells, the columns' names."""
     header, *lines = _text(path).replace("\r\n", "\n").rstrip("\n").split("\n")
     columns = header.split("\t")
     for number, line in enumerate(lines):
-        cells = line.split("\t")
-        if len(cells) >= len(columns):
-            row = dict(zip(columns, cells, strict=False))
-            yield f"{path}, line {number + 2}", {**row, "idx": number}
+        yield f"{path}, line {number + 2}", number, line.split("\t"), columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,7 +285,7 @@ _SETS = {
     ),
     "qqp": _Set(
         files=_folder("QQP", ends="tsv", validation="dev"),
-        read=_table,
+        read=_broken_table,
         flatten=_pair_of("question1", "question2", "is_duplicate"),
     ),
     "sst2": _Set(
