@@ -168,6 +168,8 @@ def test_a_benchmark_is_shown_with_a_rendered_row(fetched, cb, capsys):
         "It rained. So it was wet?",
         f"-- target of {cb}/CB/train.jsonl, line 1",
         "Yes",
+        f"-- choices of {cb}/CB/train.jsonl, line 1",
+        "Yes ||| No ||| Maybe",
     ]
 
 
@@ -191,7 +193,7 @@ def test_a_benchmark_is_counted_with_what_does_not_apply_and_why(fetched, cb, ca
 def test_splits_that_are_not_there_are_named(no_templates, cb, capsys):
     (cb / "CB" / "test.jsonl").unlink()
     assert output_of(capsys, "count", "cb", "--data-dir", cb)[2:] == [
-        f"without test: no such file in {cb}",
+        f"without test: no such split in {cb}",
         "-- templates: those of super_glue/cb, once `tfew templates fetch` has run",
     ]
     assert error_of(capsys, "count", "copa", "--data-dir", cb).startswith(
@@ -200,10 +202,32 @@ def test_splits_that_are_not_there_are_named(no_templates, cb, capsys):
     )
 
 
+def test_all_splits_of_the_hubs_files_are_counted(no_templates, tmp_path, capsys):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow (extra data)")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    row = {"premise": "It rained.", "hypothesis": "it was wet", "label": 1, "idx": 0}
+    folder = tmp_path / "hub" / "super_glue" / "cb"
+    folder.mkdir(parents=True)
+    for split in ("train", "validation"):
+        path = folder / f"{split}-00000-of-00001.parquet"
+        parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    for source in (f"hub:{tmp_path / 'hub'}", f"{tmp_path / 'hub'}"):
+        assert output_of(capsys, "count", "cb", "--data-dir", source)[:3] == [
+            "train: 1 rows, officially 250",
+            "validation: 1 rows, officially 56",
+            f"without test: no such split in {source}",
+        ]
+
+
 def test_a_benchmark_without_templates_shows_the_row(no_templates, cb, capsys):
     lines = output_of(capsys, "show", "cb", "--data-dir", cb)
     assert "premise: It rained." in lines
     assert lines[-1] == "label: 0"
+
+
+def test_a_raft_task_has_the_name_that_fewshot_gives_it_too(overruling, capsys):
+    lines = output_of(capsys, "count", "raft/overruling", "--data-dir", overruling)
+    assert lines == output_of(capsys, "count", "overruling", "--data-dir", overruling)
 
 
 def test_a_raft_task_is_shown_and_counted(overruling, capsys):

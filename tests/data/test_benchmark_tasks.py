@@ -78,7 +78,10 @@ def test_a_set_has_draws_of_every_seed_and_templates_that_fit_all_rows(places):
     drawn = fewshot.draw_shots([n % 2 for n in range(60)], 32, 1).tolist()
     assert [task.train[row]["idx"] for row in task.draws[1]] == drawn
     assert task.spec.template_names == ("whole",)
-    assert len(task.notes) == 1 and "'half'" in task.notes[0]
+    assert task.notes == (
+        "accuracy is on 10 rows, the official validation split of copa has 100",
+        "1 templates do not apply to every row and are left out: 'half'",
+    )
     (rendered,) = fewshot.render_rows(task.test, task.spec)
     assert rendered[0].inputs == "Premise 60. because"
     assert rendered[1].choices == ("First 61.", "Second 61.")
@@ -95,6 +98,34 @@ def test_published_rows_stand_in_for_draws(places, tmp_path):
     write_jsonl(tmp_path / "shots/copa/32_shot/0_seed.jsonl", shots)
     task = tasks.benchmark("copa", **places, shots_dir=tmp_path / "shots", seeds=(0,))
     assert [row["idx"] for row in task.train] == list(range(100, 132))
+
+
+def test_shots_of_another_number_are_read_from_their_own_folder(places, tmp_path):
+    shots = [copa_row(n) for n in range(100, 116)]
+    write_jsonl(tmp_path / "shots/copa/16_shot/0_seed.jsonl", shots)
+    options = {"shots_dir": tmp_path / "shots", "seeds": (0,)}
+    task = tasks.benchmark("copa", **places, **options, num_shots=16)
+    assert len(task.train) == 16
+    with pytest.raises(ValueError, match="32_shot"):
+        tasks.benchmark("copa", **places, **options)
+
+
+def test_a_row_without_label_is_named(places):
+    rows = [copa_row(n) for n in range(60, 70)]
+    del rows[7]["label"]
+    write_jsonl(places["data_dir"] / "COPA/val.jsonl", rows)
+    with pytest.raises(ValueError, match=r"val\.jsonl, line 8: the row has no label"):
+        tasks.benchmark("copa", **places, seeds=())
+
+
+def test_a_set_that_no_template_fits_says_why(places, tmp_path):
+    shots = [copa_row(n) for n in range(32)]
+    shots[5]["label"] = 2
+    write_jsonl(tmp_path / "shots/copa/32_shot/0_seed.jsonl", shots)
+    with pytest.raises(ValueError) as caught:
+        tasks.benchmark("copa", **places, shots_dir=tmp_path / "shots", seeds=(0,))
+    assert "no template applies to every row; " in str(caught.value)
+    assert "0_seed.jsonl, line 6" in str(caught.value)
 
 
 def test_nothing_is_drawn_where_there_are_no_seeds(places):
@@ -153,6 +184,11 @@ def test_a_raft_task_is_cut_to_the_inputs_and_makes_a_submission(raft_dir, words
     assert task.submission([1, 0, 0, 1, 0, 0]).splitlines()[:3] == [
         *("ID,Label", "50,overruling", "51,not overruling")
     ]
+
+
+def test_another_number_of_labelled_rows_than_rafts_is_noted(raft_dir, words):
+    task = tasks.raft_task("overruling", data_dir=raft_dir)(words, 40)
+    assert task.notes == ("overruling has 6 labelled rows here, RAFT's tasks have 50",)
 
 
 def test_a_long_raft_prompt_is_not_cut_at_2048_characters(raft_dir, words):

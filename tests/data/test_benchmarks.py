@@ -299,6 +299,64 @@ def test_a_row_of_another_form_is_named_with_its_line(tmp_path, row, expected):
     assert expected in message and "line 2" in message
 
 
+def test_labels_of_hellaswag_may_be_the_hubs_texts(tmp_path):
+    case = next(case for case in OFFICIAL if case[0] == "h-swag")
+    write(tmp_path / case[2], [{**case[3], "label": n} for n in ("2", 3, "", None)])
+    rows = benchmarks.load("h-swag", "train", tmp_path)
+    assert [row["label"] for row in rows] == [2, 3, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("rte", {"premise": None}, "premise is None, expected text"),
+        ("rte", {"hypothesis": 3}, "hypothesis is 3, expected text"),
+        ("rte", {"idx": "0"}, "idx is '0', expected a whole number"),
+        ("copa", {"question": "Cause"}, "question 'Cause', expected 'cause' or"),
+        ("h-swag", {"label": 7}, "label '7', expected one of ['0', '1', '2', '3']"),
+        ("h-swag", {"label": -5}, "label '-5'"),
+        ("h-swag", {"endings": "abcd"}, "endings is 'abcd', expected a list of texts"),
+        ("h-swag", {"ctx_b": None}, "ctx_b is None"),
+        ("winogrande", {"option1": None}, "option1 is None"),
+        ("storycloze", {"AnswerRightEnding": ""}, "label '', expected one of"),
+    ],
+)
+def test_a_field_of_another_type_is_named_with_its_line(
+    tmp_path, name, change, expected
+):
+    case = next(case for case in OFFICIAL if case[0] == name)
+    write(tmp_path / case[2], [case[3], {**case[3], **change}])
+    message = message_of(benchmarks.load, name, case[1], tmp_path)
+    assert expected in message and ("line 2" in message or "line 3" in message)
+
+
+def test_an_empty_name_of_a_directory_is_no_source():
+    message = message_of(benchmarks.load, "rte", "train", "")
+    assert "the name is empty" in message
+
+
+def test_published_subsets_have_as_many_labelled_rows_as_their_folder_says(tmp_path):
+    rows = [{**NLI, "label": n % 2, "idx": n} for n in range(4)]
+    folder = tmp_path / "rte" / "4_shot"
+    write(folder / "0_seed.jsonl", rows)
+    found = benchmarks.published("rte", tmp_path, seed=0, num_shots=4)
+    assert [dict(row) for row in found] == rows
+    assert "32_shot" in message_of(benchmarks.published, "rte", tmp_path, seed=0)
+    for wrong, expected in (
+        (rows[:3], "3 rows, expected 4"),
+        ([*rows[:3], {**rows[3], "label": -1}], "line 4: not a row of rte (no label"),
+        ([*rows[:3], {**NLI, "idx": 3}], "line 4: not a row of rte (no label"),
+        ([*rows[:3], {**rows[3], "label": "1"}], "label is '1', expected a whole"),
+    ):
+        write(folder / "0_seed.jsonl", wrong)
+        assert expected in message_of(
+            benchmarks.published, "rte", tmp_path, seed=0, num_shots=4
+        )
+    write(folder / "0_seed.jsonl", [{**row, "label": 0} for row in rows])
+    with pytest.raises(ValueError, match="all rows have the label 0"):
+        benchmarks.published("rte", tmp_path, seed=0, num_shots=4)
+
+
 def test_hellaswag_rows_need_four_endings(tmp_path):
     case = next(case for case in OFFICIAL if case[0] == "h-swag")
     write(tmp_path / case[2], [{**case[3], "endings": ENDINGS[:3]}])

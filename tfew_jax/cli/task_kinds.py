@@ -127,8 +127,11 @@ def show_benchmark(name: str, data_dir: str | None) -> Iterator[str]:
     for row in rows:
         if template.applies(row):
             rendered = template.render(row)
-            yield from _example(row.where, rendered.inputs, rendered.target or "")
+            yield from _example(
+                row.where, rendered.inputs, rendered.target or "", rendered.choices
+            )
             return
+    yield f"-- {template.name!r} applies to none of the {len(rows):,} rows"
 
 
 def count_benchmark(name: str, data_dir: str | None) -> Iterator[str]:
@@ -138,22 +141,22 @@ def count_benchmark(name: str, data_dir: str | None) -> Iterator[str]:
         ValueError: There is no directory, no file in it, or no templates.
     """
     known = benchmarks.get(name)
-    folder = pathlib.Path(_needed(name, data_dir))
-    there = [
-        split
-        for split, files in known.splits.items()
-        if any((folder / path).is_file() for path in files.paths)
-    ]
-    # Without any, loading says what was looked for.
-    splits = {
-        split: benchmarks.load(name, split, folder) for split in there or [known.train]
-    }
+    place = _needed(name, data_dir)
+    splits: dict[str, Sequence[sources.Row]] = {}
+    absent: dict[str, benchmarks.NoSplitError] = {}
+    for split in known.splits:
+        try:
+            splits[split] = benchmarks.load(name, split, place)
+        except benchmarks.NoSplitError as error:
+            absent[split] = error
+    if not splits:
+        raise absent[known.train]
     for split, rows in splits.items():
         official = known.splits[split].num_rows
         note = "" if len(rows) == official else f", officially {official:,}"
         yield f"{split}: {len(rows):,} rows{note}"
-    if absent := [split for split in known.splits if split not in splits]:
-        yield f"without {', '.join(absent)}: no such file in {folder}"
+    if absent:
+        yield f"without {', '.join(absent)}: no such split in {place}"
     found = _templates(known.template_set)
     if found is None:
         yield _no_templates(known.template_set)

@@ -110,9 +110,9 @@ def _one(args: argparse.Namespace) -> "Iterator[str]":
     if args.name in benchmarks.names():
         do = task_kinds.show_benchmark if shows else task_kinds.count_benchmark
         return do(args.name, args.data_dir)
-    if args.name in raft.NAMES:
+    if (name := args.name.removeprefix("raft/")) in raft.NAMES:  # as `tfew fewshot`
         do = task_kinds.show_raft if shows else task_kinds.count_raft
-        return do(args.name, args.data_dir)
+        return do(name, args.data_dir)
     if args.name in mixtures:
         do = task_kinds.show_mixture if shows else task_kinds.count_mixture
         return do(args.name, args.data_dir, args.rule or "t0")

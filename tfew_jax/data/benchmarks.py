@@ -20,13 +20,17 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tfew_jax.data import fewshot, hub, seqio_tfds, sources
+from tfew_jax.data import fewshot, hub, official, seqio_tfds, sources
 from tfew_jax.data.mirrors import MIRRORS
 from tfew_jax.data.official import BENCHMARKS, Benchmark, Fields
 
 
 class BenchmarkError(ValueError):
     """A set, split or file that is not there or not the official one."""
+
+
+class NoSplitError(BenchmarkError):
+    """A split that none of its sources has."""
 
 
 def names() -> list[str]:
@@ -60,8 +64,9 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str]) -> list[source
         order of the official file.
 
     Raises:
-        BenchmarkError: The set, the split or its file is not there, or a row lacks a
-            field of the source's format.
+        NoSplitError: None of the source's forms of the split is there.
+        BenchmarkError: There is no such set or split, or a row lacks a field of the
+            source's format or has another type there.
         sources.SourceError: What is there cannot be read, a package of the extra `data`
             is missing, or the Hub cannot be reached.
     """
@@ -98,11 +103,11 @@ def draw(
     """
     benchmark = get(name)
     rows, in_order = _read(benchmark, benchmark.train, data_dir)
-    official = benchmark.splits[benchmark.train].num_rows
-    if len(rows) != official and not allow_partial_train:
+    num_rows = benchmark.splits[benchmark.train].num_rows
+    if len(rows) != num_rows and not allow_partial_train:
         raise BenchmarkError(
             f"{name}: {len(rows)} rows to draw from, the official {benchmark.train} "
-            f"split has {official}; draws from another file are not T-Few's. Fetch it "
+            f"split has {num_rows}; draws from another file are not T-Few's. Fetch it "
             f"({benchmark.source}), or allow this one with --allow_partial_train"
         )
     if not in_order and not allow_partial_train:
@@ -117,7 +122,11 @@ def draw(
 
 
 def published(
-    name: str, directory: str | os.PathLike[str], *, seed: int
+    name: str,
+    directory: str | os.PathLike[str],
+    *,
+    seed: int,
+    num_shots: int | None = None,
 ) -> list[sources.Row]:
     """A subset that T-Few published: `<name>/<N>_shot/<seed>_seed.jsonl`.
 
@@ -125,13 +134,16 @@ def published(
         name: One of `names()`.
         directory: Holds a directory for each set.
         seed: Number of the file.
+        num_shots: N; T-Few's number where None.
 
     Raises:
-        BenchmarkError: There is no such file; the seeds at hand are listed.
+        BenchmarkError: There is no such file (the seeds at hand are listed), it has
+            another number of rows, or a row has no index as its label or another type.
         sources.SourceError: The file cannot be read.
+        ValueError: All rows have the same label.
     """
-    benchmark = get(name)
-    folder = pathlib.Path(directory) / name / f"{benchmark.num_shots}_shot"
+    shots = get(name).num_shots if num_shots is None else num_shots
+    folder = pathlib.Path(directory).expanduser() / name / f"{shots}_shot"
     path = folder / f"{seed}_seed.jsonl"
     if not path.is_file():
         stems = [
@@ -141,7 +153,26 @@ def published(
         raise BenchmarkError(
             f"{path}: no such subset; seeds at hand: {found or 'none'}"
         )
-    return sources.load_rows(path)
+    rows = sources.load_rows(path)
+    if len(rows) != shots:
+        raise BenchmarkError(
+            f"{path}: {len(rows)} rows, expected {shots}; fetch it again"
+        )
+    for row in rows:
+        try:
+            official.check(row)
+            _check_label(row)
+        except ValueError as error:
+            raise BenchmarkError(
+                f"{row.where}: not a row of {name} ({error}); expected T-Few's file"
+            ) from None
+    fewshot.check_classes([row["label"] for row in rows], str(path))
+    return rows
+
+
+def _check_label(row: Mapping[str, Any]) -> None:
+    if row.get("label", -1) < 0:
+        raise ValueError("no label, an index is expected")
 
 
 _Found = tuple[list[sources.Row], bool]
@@ -149,6 +180,11 @@ _Found = tuple[list[sources.Row], bool]
 
 def _read(benchmark: Benchmark, split: str, source: str | os.PathLike[str]) -> _Found:
     """The rows of a split, and whether they stand in the official order."""
+    if not os.fspath(source):  # would mean this directory, and then the network
+        raise BenchmarkError(
+            f"no directory for the rows of {benchmark.name}: the name is empty; give "
+            "one, or say hub: or tfds:"
+        )
     kind, separator, place = os.fspath(source).partition(":")
     if not separator or kind not in ("tfds", "hub"):
         kind, place = "", os.fspath(source)
@@ -160,7 +196,7 @@ def _read(benchmark: Benchmark, split: str, source: str | os.PathLike[str]) -> _
             if not isinstance(found, str):
                 return found
             looked.append(found)
-    raise BenchmarkError(
+    raise NoSplitError(
         f"{source}: no {split} split of {benchmark.name} (looked for "
         f"{'; '.join(looked)}); {benchmark.source}"
     )
@@ -217,6 +253,7 @@ def _convert(
     for number, row in enumerate(rows):
         try:
             fields = benchmark.convert(adapt(row), number)
+            official.check(fields)
         except (KeyError, ValueError, TypeError) as error:
             what = f"no field {error}" if isinstance(error, KeyError) else str(error)
             raise BenchmarkError(

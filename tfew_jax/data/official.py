@@ -10,6 +10,13 @@ from typing import Any
 
 Fields = dict[str, Any]
 
+_NUMBERS = frozenset(
+    "idx label ind answer_right_ending span1_index span2_index start1 end1 start2 end2"
+    "".split()
+)
+# Some sources lack these, and the templates of the sets' own tasks read none of them.
+_OPTIONAL = frozenset("uid reason source_id split split_type story_id".split())
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
@@ -53,6 +60,22 @@ class Benchmark:
     source: str
 
 
+def check(fields: Fields) -> None:
+    """Refuses a row with nothing where templates would print it, or another type.
+
+    Raises:
+        ValueError: A field is no text, number or list of texts as it should be.
+    """
+    for name, value in fields.items():
+        kind, what = (int, "a whole number") if name in _NUMBERS else (str, "text")
+        values = [value]
+        if name == "endings":
+            kind, what = str, "a list of texts"
+            values = value if isinstance(value, list) else [None]
+        if name not in _OPTIONAL and not all(isinstance(v, kind) for v in values):
+            raise ValueError(f"{name} is {value!r}, expected {what}")
+
+
 def _labels(*texts: Any) -> Callable[[Any], int]:
     """From the label of a file to its index; -1 for rows without one."""
 
@@ -76,6 +99,16 @@ def _plain(
         return {**kept, "idx": row["idx"], "label": label(row.get("label"))}
 
     return convert
+
+
+def _copa(row: Mapping[str, Any], number: int) -> Fields:
+    fields = ("premise", "choice1", "choice2", "question")
+    converted = _plain(fields, _labels(0, 1))(row, number)
+    if converted["question"] not in ("cause", "effect"):
+        raise ValueError(
+            f"question {converted['question']!r}, expected 'cause' or 'effect'"
+        )
+    return converted
 
 
 def _as_in_text(text: str, span: str, index: int) -> str:
@@ -120,8 +153,11 @@ def _hellaswag(row: Mapping[str, Any], number: int) -> Fields:
     if len(fields["endings"]) != 4:
         raise ValueError(f"{len(fields['endings'])} endings, expected 4")
     described = {k: row.get(k, "") for k in ("source_id", "split", "split_type")}
-    label = int(row.get("label", -1))
-    return {**fields, **described, "label": label, "idx": number}
+    label = row.get("label")
+    if label is not None and label != -1:
+        label = str(label)  # the Hub's is text
+    index = -1 if label in (None, "", -1) else _labels(*"0123")(label)
+    return {**fields, **described, "label": index, "idx": number}
 
 
 def _winogrande(row: Mapping[str, Any], number: int) -> Fields:
@@ -134,13 +170,13 @@ def _winogrande(row: Mapping[str, Any], number: int) -> Fields:
 def _storycloze(row: Mapping[str, Any], number: int) -> Fields:
     sentences = {f"input_sentence_{n}": row[f"InputSentence{n}"] for n in range(1, 5)}
     quizzes = {f"sentence_quiz{n}": row[f"RandomFifthSentenceQuiz{n}"] for n in (1, 2)}
-    answer = int(row["AnswerRightEnding"])
+    label = _labels("1", "2")(str(row["AnswerRightEnding"]))
     return {
         "story_id": row["InputStoryid"],
         **sentences,
         **quizzes,
-        "answer_right_ending": answer,
-        "label": _labels(1, 2)(answer),
+        "answer_right_ending": label + 1,
+        "label": label,
         "idx": number,
     }
 
@@ -208,7 +244,7 @@ _ALL = (
         _sizes(400, 100, 500),
         template_set="super_glue/copa",
         num_shots=32,
-        convert=_plain(("premise", "choice1", "choice2", "question"), _labels(0, 1)),
+        convert=_copa,
     ),
     Benchmark(
         name="h-swag",

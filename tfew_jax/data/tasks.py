@@ -15,6 +15,7 @@ import tfew_jax
 from tfew_jax.data import (
     benchmarks,
     fewshot,
+    patterns,
     promptsource,
     promptsource_sets,
     raft,
@@ -147,7 +148,7 @@ def benchmark(
         templates_dir: See `promptsource_sets.names`.
         templates: Names or indices of promptsource's templates of the set.
         seeds: Of the draws; none where nothing is trained.
-        num_shots: Rows of a draw; None for T-Few's number.
+        num_shots: Rows of a draw or of a published subset; None for T-Few's number.
         allow_partial_train: See `benchmarks.draw`.
 
     Raises:
@@ -158,7 +159,7 @@ def benchmark(
     train, draws = [], {}
     for seed in seeds:
         if shots_dir is not None:
-            rows = benchmarks.published(name, shots_dir, seed=seed)
+            rows = benchmarks.published(name, shots_dir, seed=seed, num_shots=num_shots)
         else:
             rows = benchmarks.draw(
                 name,
@@ -169,18 +170,62 @@ def benchmark(
             )
         draws[seed] = range(len(train), len(train) + len(rows))
         train += rows
+    _check_labels([*train, *test])
+    notes = []
+    official = described.splits[described.evaluation].num_rows
+    if len(test) != official:
+        notes.append(
+            f"accuracy is on {len(test):,} rows, the official {described.evaluation} "
+            f"split of {name} has {official:,}"
+        )
     chosen = _templates(described.template_set, templates_dir, templates)
-    notes: tuple[str, ...] = ()
     if templates is None:
-        fitting = [t for t in chosen if all(map(t.applies, [*train, *test]))]
+        fitting = _fitting(chosen, [*train, *test])
         if left := [repr(t.name) for t in chosen if t not in fitting]:
-            notes = (
+            notes.append(
                 f"{len(left)} templates do not apply to every row and are left out: "
-                f"{', '.join(left)}",
+                f"{', '.join(left)}"
             )
         chosen = fitting
     spec = promptsource_spec(chosen, name=name)
-    return Task(spec=spec, train=train, test=test, draws=draws, notes=notes)
+    return Task(spec=spec, train=train, test=test, draws=draws, notes=tuple(notes))
+
+
+def _check_labels(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses rows that can neither be trained on nor measured by."""
+    for index, row in enumerate(rows):
+        if row["label"] < 0:
+            raise ValueError(
+                f"{sources.where(row, index)}: the row has no label, as in published "
+                "test sets; give rows that have one"
+            )
+
+
+def _fitting(
+    chosen: Sequence[promptsource.Template], rows: Sequence[Mapping[str, Any]]
+) -> list[promptsource.Template]:
+    """The templates that apply to every row.
+
+    Raises:
+        ValueError: There is none, or a row lacks a column.
+    """
+    fitting = []
+    problems: list[tuple[int, str]] = []  # of the first row that does not fit
+    for template in chosen:
+        for index, row in enumerate(rows):
+            place = sources.where(row, index)
+            try:
+                template.render(row)
+            except promptsource.NotApplicableError as error:
+                problems.append((index, f"{place}: {error}"))
+                break
+            except patterns.TemplateError as error:
+                raise ValueError(f"{place}: {error}") from None
+        else:
+            fitting.append(template)
+    if not fitting:
+        raise ValueError(f"no template applies to every row; {max(problems)[1]}")
+    return fitting
 
 
 def promptsource_spec(
@@ -243,6 +288,12 @@ def raft_task(
             )
 
         ids = [int(row["ID"]) for row in task.test]
+        notes = ()
+        if len(task.train) != raft.NUM_TRAIN:
+            notes = (
+                f"{name} has {len(task.train)} labelled rows here, RAFT's tasks have "
+                f"{raft.NUM_TRAIN}",
+            )
         return Task(
             spec=fewshot.TaskSpec(
                 templates=raft.TEMPLATE,
@@ -256,6 +307,7 @@ def raft_task(
             submission=lambda found: raft.predictions_csv(
                 task, dict(zip(ids, found, strict=True))
             ),
+            notes=notes,
         )
 
     return make
