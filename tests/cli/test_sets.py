@@ -41,9 +41,10 @@ def test_a_set_runs_by_tfews_protocol(tmp_path):
         assert callable(configured)
 
 
-def test_the_flag_that_errors_about_partial_rows_name_exists(tmp_path):
-    flags = ("--task", "rte", "--data-dir", str(tmp_path), "--allow_partial_train")
-    assert "ALLOW_PARTIAL_TRAIN = True" in config_text(*flags)
+def test_a_partial_training_file_is_allowed_in_both_spellings():
+    for flag in ("--allow-partial-train", "--allow_partial_train"):
+        text = config_text("--task", "rte", "--data-dir", "d", flag)
+        assert "ALLOW_PARTIAL_TRAIN = True" in text
 
 
 @pytest.mark.parametrize("name", raft.NAMES)

@@ -78,7 +78,7 @@ def _add_sets(sets: argparse._ArgumentGroup) -> None:
     )
     sets.add_argument(
         "--allow-partial-train",
-        "--allow_partial_train",  # as T5X would write it
+        "--allow_partial_train",  # as messages and configurations write it
         action="store_true",
         help="draw from a training file that is not the official one",
     )
