@@ -389,6 +389,23 @@ def test_bad_rows_are_named(directory, write):
     assert found.read(after, 11).targets == "2"
 
 
+@pytest.mark.parametrize("label", [-1, "-1"])
+def test_a_row_without_label_is_no_training_row(directory, label):
+    row = {"thing": "red", "some-thing": "0", "label": label}
+    rows = {**ROWS, "colours": [row] * 5}
+    mixture = p3_mixture.load(SMALL, p3_rows.RawSets(rows), directory=directory)
+    with pytest.raises(p3.MixtureError, match=r"colours, row 0: .* no label \(-1\)"):
+        mixture.read(mixture.tasks[0], 0)
+
+
+def test_an_export_without_one_of_its_files_is_an_error(directory, tmp_path):
+    folder = tmp_path / "P3" / IS_IT
+    folder.mkdir(parents=True)
+    (folder / "train-00001-of-00003.parquet").touch()
+    with pytest.raises(ValueError, match="should be 3, but missing or too many"):
+        p3_mixture.load(SMALL, p3_rows.Exported(tmp_path / "P3"), directory=directory)
+
+
 def test_an_exported_row_without_text_is_an_error(directory, write):
     ids = EXPORT | {"numbers_v1.0_after": [{"inputs": [3, 1], "targets": "x"}]}
     folder = write({f"{name}/train.jsonl": rows for name, rows in ids.items()})
@@ -534,7 +551,8 @@ def test_bad_positions_and_shards_are_errors(mixture):
 def test_a_task_that_applies_to_no_row_is_an_error(directory):
     rows = ROWS | {"colours": [{"thing": "", "some-thing": "x", "label": 0}] * 5}
     found = p3_mixture.load(SMALL, p3_rows.RawSets(rows), directory=directory)
-    with pytest.raises(p3.MixtureError, match=r"colours_\w+ applies to none of its 5"):
+    message = r"colours_\w+ applies to none of its 5 rows; row \d: .* gives no target"
+    with pytest.raises(p3.MixtureError, match=message):
         list(itertools.islice(found.examples(seed=0), 22))
 
 

@@ -46,7 +46,7 @@ def find(
     for root in (top / repository, top / name, *reversed(snapshots), top):
         for pattern in layouts(config, split):
             if paths := sorted(root.glob(pattern)):
-                _check_complete(paths)
+                check_complete(paths)
                 return paths
     return []
 
@@ -124,8 +124,15 @@ def load_rows(paths: Sequence[str | os.PathLike[str]]) -> list[sources.Row]:
     return rows
 
 
-def _check_complete(paths: Sequence[pathlib.Path]) -> None:
-    """Raises where the numbers in the names of shards have gaps."""
+def check_complete(paths: Sequence[pathlib.Path]) -> None:
+    """Refuses files of which some are missing by the numbers in their names.
+
+    Args:
+        paths: All files of a split.
+
+    Raises:
+        sources.SourceError: The numbers have gaps.
+    """
     names = {path.name for path in paths}
     matches = [re.fullmatch(r"(.*-)\d{5}-of-(\d{5})\.parquet", name) for name in names]
     if any(matches):

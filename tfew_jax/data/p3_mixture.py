@@ -93,11 +93,13 @@ class Mixture:
         within = slot - (self._ends[number - 1] if number else 0)
         size = self.num_rows(task)
         turn, start = divmod(epoch * task.cap + within, size)
+        reason = ""
         for skipped in range(size):
             row = permute((start + skipped) % size, size, (seed, task.name, turn))
             try:
                 pair = self.read(task, row)
-            except promptsource.NotApplicableError:
+            except promptsource.NotApplicableError as error:
+                reason = f"{sources.where(self.rows[task.name][row], row)}: {error}"
                 continue
             return Example(
                 inputs=pair.inputs,
@@ -108,7 +110,9 @@ class Mixture:
                 position=position,
                 num_skipped=skipped,
             )
-        raise p3.MixtureError(f"{task.name} applies to none of its {size:,} rows")
+        raise p3.MixtureError(
+            f"{task.name} applies to none of its {size:,} rows; {reason}"
+        )
 
     def read(self, task: p3.MixtureTask, index: int) -> Pair:
         """A row of a task as text.

@@ -120,6 +120,11 @@ class RawSets(Source):
     def read(self, task: MixtureTask, row: Mapping[str, Any]) -> Pair:
         columns = {column.replace("-", "_"): value for column, value in row.items()}
         template = task.template
+        if str(columns.get("label")).strip() == "-1":  # would index the last choice
+            raise patterns.TemplateError(
+                "the row has no label (-1), as in published test sets; give training "
+                "rows"
+            )
         try:
             found = template.render(columns)
         except promptsource.NotApplicableError:
@@ -267,8 +272,8 @@ def _text(task: MixtureTask, row: Mapping[str, Any], name: str) -> str:
     if not isinstance(found, str):
         what = "nothing" if found is None else type(found).__name__
         raise patterns.TemplateError(
-            f"{sources.where(row, 0)}: not a row of P3's {task.name}: expected text in "
-            f"{name}_pretokenized or {name}, found {what}"
+            f"not a row of P3's {task.name}: expected text in {name}_pretokenized or {name}, "
+            f"found {what}"
         )
     return found.strip()
 

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tfew_jax.data import sources
+from tfew_jax.data import hub, sources
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 
@@ -31,6 +31,7 @@ def train_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
     Raises:
         RowsError: There are files of several kinds.
+        sources.SourceError: Some of several Parquet files are missing.
     """
     found = [
         path
@@ -42,6 +43,8 @@ def train_files(folder: pathlib.Path) -> list[pathlib.Path]:
         raise RowsError(
             f"{folder}: holds training rows as {' and as '.join(kinds)}; keep one kind"
         )
+    if found:
+        hub.check_complete(found)
     return found
 
 
