@@ -173,6 +173,14 @@ def test_a_benchmark_is_shown_with_a_rendered_row(fetched, cb, capsys):
     ]
 
 
+def test_a_benchmark_without_labels_is_shown_without_a_target(fetched, cb, capsys):
+    row = {"premise": "It rained.", "hypothesis": "it was wet", "idx": 0}
+    (cb / "CB" / "train.jsonl").write_text(json.dumps(row) + "\n")
+    lines = output_of(capsys, "show", "cb", "--data-dir", cb)
+    assert lines[-3] == ""
+    assert "Maybe" not in lines  # the last choice, which -1 would index
+
+
 def test_a_benchmark_is_counted_with_what_does_not_apply_and_why(fetched, cb, capsys):
     lines = output_of(capsys, "count", "cb", "--data-dir", cb)
     assert lines[:-2] == [

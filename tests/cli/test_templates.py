@@ -143,6 +143,22 @@ def test_show_renders_rows_and_counts_those_it_applies_to(fetched, rows, capsys)
     assert few == lines[:12] + lines[18:]
 
 
+def test_a_hidden_label_is_not_shown_as_the_last_choice(fetched, rows, capsys):
+    rows.write_text('{"thing": "red", "label": -1}\n{"thing": "blue", "label": 0}\n')
+    lines = output_of(capsys, "show", "colours", "--index", 0, "--rows", rows)
+    assert lines[6:] == [
+        f"-- input of {rows}, line 2",
+        "Is blue warm?",
+        f"-- target of {rows}, line 2",
+        "No",
+        f"-- choices of {rows}, line 2: the target is 0",
+        "No ||| Yes",
+        f"-- applies to 1 of 2 rows; {rows}, line 1: the row has no label (-1)",
+    ]
+    lines = output_of(capsys, "show", "colours", "--index", 1, "--rows", rows)
+    assert lines[-1] == "-- applies to 2 of 2 rows"  # reads no label
+
+
 def test_show_draws_words_by_the_seed(fetched, rows, capsys):
     options = ("show", "colours", "--index", 1, "--rows", rows, "--seed")
     shown = [tuple(output_of(capsys, *options, seed)) for seed in range(9)]

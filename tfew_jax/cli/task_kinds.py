@@ -124,9 +124,10 @@ def show_benchmark(name: str, data_dir: str | None) -> Iterator[str]:
         yield f"-- {rows[0].where}"
         yield from (f"{column}: {value}" for column, value in rows[0].items())
         return
+    render = _render(template)
     for row in rows:
-        if template.applies(row):
-            rendered = template.render(row)
+        if template.applies(row, with_label=row["label"] != -1):
+            rendered = render(row)
             yield from _example(
                 row.where, rendered.inputs, rendered.target or "", rendered.choices
             )

@@ -179,6 +179,9 @@ def _examples(
     applied, reason = 0, ""
     for index, row in enumerate(rows):
         place = sources.where(row, index)
+        if template.lacks_label(row):
+            reason = reason or f"; {place}: the row has no label (-1)"
+            continue
         try:
             rendered = template.render(row, seed=args.seed)
         except promptsource.NotApplicableError as error:

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tfew_jax.data import patterns, promptsource, sources, tables
+from tfew_jax.data import patterns, promptsource, tables
 from tfew_jax.data.p3 import MixtureTask
 
 REPOSITORY = "bigscience/P3"
@@ -120,7 +120,7 @@ class RawSets(Source):
     def read(self, task: MixtureTask, row: Mapping[str, Any]) -> Pair:
         columns = {column.replace("-", "_"): value for column, value in row.items()}
         template = task.template
-        if str(columns.get("label")).strip() == "-1":  # would index the last choice
+        if template.lacks_label(columns):
             raise patterns.TemplateError(
                 "the row has no label (-1), as in published test sets; give training "
                 "rows"
@@ -272,8 +272,8 @@ def _text(task: MixtureTask, row: Mapping[str, Any], name: str) -> str:
     if not isinstance(found, str):
         what = "nothing" if found is None else type(found).__name__
         raise patterns.TemplateError(
-            f"not a row of P3's {task.name}: expected text in {name}_pretokenized or {name}, "
-            f"found {what}"
+            f"not a row of P3's {task.name}: expected text in {name}_pretokenized or "
+            f"{name}, found {what}"
         )
     return found.strip()
 

@@ -164,6 +164,10 @@ class Template:
         """Columns whose values are cut where they are longer than 2,048 characters."""
         return self._whole.names
 
+    def lacks_label(self, row: Mapping[str, Any]) -> bool:
+        """Whether it reads a label that the row hides: -1 would be the last choice."""
+        return "label" in self._whole.names and str(row.get("label")).strip() == "-1"
+
     @functools.cached_property
     def _whole(self) -> patterns.Pattern:
         return self._pattern(self._parse())
