@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tfew_jax.data import benchmarks, sources
+from tfew_jax.data import benchmarks, fewshot, sources
 
 NLI = {"premise": "It rained all day.", "hypothesis": "It was wet."}
 SPANS = {"span1_index": 0, "span1_text": "Ann", "span2_index": 3, "span2_text": "she"}
@@ -250,6 +250,30 @@ def test_development_sets_have_the_official_size_and_the_fields_of_the_shots(
     assert len(rows) == benchmarks.get(name).splits["validation"].num_rows
     shots = benchmarks.published(name, shared / "data" / "tfew_splits", seed=0)
     assert {tuple(sorted(row)) for row in [*rows, *shots]} == {tuple(sorted(rows[0]))}
+
+
+@pytest.mark.parametrize("name", benchmarks.names())
+def test_all_published_files_are_draws_from_as_many_rows_as_is_official(shared, name):
+    known = benchmarks.get(name)
+    num_rows = known.splits[known.train].num_rows
+    files = (shared / "data" / "tfew_splits" / name).glob("*/*_seed.jsonl")
+    for file in files:
+        published = [row["idx"] for row in sources.load_rows(file)]
+        seed = int(file.name.removesuffix("_seed.jsonl"))
+        drawn = fewshot.draw_shots(range(num_rows), known.num_shots, seed)
+        assert drawn.tolist() == published
+
+
+def test_a_training_file_in_another_order_is_refused(tmp_path):
+    labels = ["entailment", "not_entailment"] * 1245
+    rows = [{**NLI, "label": label, "idx": n} for n, label in enumerate(labels)]
+    write(tmp_path / "RTE/train.jsonl", rows)
+    benchmarks.draw("rte", tmp_path, seed=0)
+    rows[3], rows[4] = rows[4], rows[3]
+    write(tmp_path / "RTE/train.jsonl", rows)
+    message = message_of(benchmarks.draw, "rte", tmp_path, seed=0)
+    assert "line 4 has the number 4, expected 3" in message
+    assert benchmarks.draw("rte", tmp_path, seed=0, allow_partial_train=True)
 
 
 def test_a_training_file_of_another_size_is_refused(tmp_path):

@@ -116,6 +116,14 @@ def draw(
             "that draws from them are not T-Few's; draw from the official files "
             f"({benchmark.source}) or the Hub's, or allow it with --allow_partial_train"
         )
+    moved = [place for place, row in enumerate(rows) if row["idx"] != place]
+    if moved and not allow_partial_train:
+        raise BenchmarkError(
+            f"{name}: {rows[moved[0]].where} has the number {rows[moved[0]]['idx']}, "
+            f"expected {moved[0]}; draws from rows in another order are not T-Few's. "
+            f"Fetch the file again ({benchmark.source}), or allow this one with "
+            "--allow_partial_train"
+        )
     shots = benchmark.num_shots if num_shots is None else num_shots
     drawn = fewshot.draw_shots([row["label"] for row in rows], shots, seed)
     return [rows[index] for index in drawn]
