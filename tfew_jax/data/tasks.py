@@ -171,13 +171,7 @@ def benchmark(
         draws[seed] = range(len(train), len(train) + len(rows))
         train += rows
     _check_labels([*train, *test])
-    notes = []
-    official = described.splits[described.evaluation].num_rows
-    if len(test) != official:
-        notes.append(
-            f"accuracy is on {len(test):,} rows, the official {described.evaluation} "
-            f"split of {name} has {official:,}"
-        )
+    notes = _size_notes(described, test)
     chosen = _templates(described.template_set, templates_dir, templates)
     if templates is None:
         fitting = _fitting(chosen, [*train, *test])
@@ -189,6 +183,18 @@ def benchmark(
         chosen = fitting
     spec = promptsource_spec(chosen, name=name)
     return Task(spec=spec, train=train, test=test, draws=draws, notes=tuple(notes))
+
+
+def _size_notes(
+    described: benchmarks.Benchmark, test: Sequence[sources.Row]
+) -> list[str]:
+    official = described.splits[described.evaluation].num_rows
+    if len(test) == official:
+        return []
+    return [
+        f"accuracy is on {len(test):,} rows, the official {described.evaluation} "
+        f"split of {described.name} has {official:,}"
+    ]
 
 
 def _check_labels(rows: Sequence[Mapping[str, Any]]) -> None:
