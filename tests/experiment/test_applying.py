@@ -35,6 +35,11 @@ def test_an_adapter_of_other_weights_is_noted_once(
         output_dir=tmp_path, base=another_base, task="product_reviews", adapter=path
     )
     assert len(notes(caplog)) == 1
+    caplog.clear()
+    experiment.write_generations(
+        output_dir=tmp_path, base=another_base, task="product_reviews", adapter=path
+    )
+    assert len(notes(caplog)) == 1
 
 
 def test_a_device_without_memory_is_told_what_helps_scoring(

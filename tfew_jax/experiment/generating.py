@@ -78,9 +78,22 @@ def generate(
         ValueError: If the adapter does not fit the model, nothing says how to render
             rows, one cannot be rendered, or a setting is out of range.
     """
+    adapter = None if adapter is None else applying.load_adapter(adapter, base)
+    search = {"max_length": max_length, "num_beams": num_beams, "alpha": alpha}
+    return _generate(base, adapter, rows, spec, lengths, search, batch_size)
+
+
+def _generate(
+    base: Base,
+    adapter: checkpoint.Adapter | None,
+    rows: prepared.Rows,
+    spec: fewshot.TaskSpec | None,
+    lengths: Mapping[str, int] | None,
+    search: dict[str, Any],
+    batch_size: int,
+) -> list[Generation]:
     input_eos = True
     if adapter is not None:
-        adapter = applying.load_adapter(adapter, base)
         if spec is None or adapter.task is not None:
             carried = applying.adapter_task(adapter)
             spec, lengths = spec or carried.spec, lengths or carried.lengths
@@ -101,15 +114,9 @@ def generate(
     batches = batching.input_batches(
         split.tokens.inputs[0], batch_size, max_length=limits["inputs"]
     )
-    texts, scores = write(
-        base,
-        adapter,
-        batches,
-        max_length=limits["targets"] if max_length is None else max_length,
-        num_beams=num_beams,
-        alpha=alpha,
-        batch_size=batch_size,
-    )
+    if search["max_length"] is None:
+        search = {**search, "max_length": limits["targets"]}
+    texts, scores = write(base, adapter, batches, **search, batch_size=batch_size)
     return [
         Generation(
             row=row,
@@ -193,17 +200,8 @@ def write_generations(
     adapter = None if adapter is None else applying.load_adapter(adapter, base)
     spec, rows = applying.task_rows(task, adapter, base, lengths)
     path = applying.output_directory(output_dir, on_start)
-    generations = generate(
-        base,
-        adapter,
-        rows,
-        spec=spec,
-        lengths=lengths,
-        max_length=max_length,
-        num_beams=num_beams,
-        alpha=alpha,
-        batch_size=batch_size,
-    )
+    search = {"max_length": max_length, "num_beams": num_beams, "alpha": alpha}
+    generations = _generate(base, adapter, rows, spec, lengths, search, batch_size)
     shares = illegal_outputs(generations)
     write_files(path, generations, {**shares, "num_rows": len(generations)})
     return shares
