@@ -93,11 +93,10 @@ def _generate(
     batch_size: int,
 ) -> list[Generation]:
     input_eos = True
-    if adapter is not None:
-        if spec is None or adapter.task is not None:
-            carried = applying.adapter_task(adapter)
-            spec, lengths = spec or carried.spec, lengths or carried.lengths
-            input_eos = carried.input_eos
+    if adapter is not None and (spec is None or adapter.task is not None):
+        carried = applying.adapter_task(adapter)
+        spec, lengths = spec or carried.spec, lengths or carried.lengths
+        input_eos = carried.input_eos
     if spec is None:
         raise ValueError(
             "the frozen model alone carries no template and choices; give a spec"
