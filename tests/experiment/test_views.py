@@ -88,6 +88,17 @@ def test_the_random_view_takes_each_rows_scores_from_one_template(
         assert own["scores"]["accuracy"] == metrics.accuracy(scores.argmax(1), labels)
 
 
+def test_the_frozen_models_scores_of_every_choice_are_kept(seen_by_all, test_rows):
+    labels = np.array([row["label"] for row in test_rows])
+    kept = [r for r in seen_by_all.records if r["kind"] == "zero_shot"]
+    assert len({r["choice_scores"] for r in kept}) == len(kept)
+    for of_frozen in kept:
+        scores, ids = scoring.load(seen_by_all.directory / of_frozen["choice_scores"])
+        assert scores.shape == (len(test_rows), 2)
+        accuracy = metrics.accuracy(scores.argmax(1), labels[ids])
+        assert of_frozen["scores"]["accuracy"] == accuracy
+
+
 def test_summary_and_predictions_are_of_the_first_view_asked_for(seen_by_all):
     tuned = [
         record(seen_by_all, f"seed-{seed}")["scores"]["accuracy"] for seed in (0, 5)

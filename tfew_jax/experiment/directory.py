@@ -2,7 +2,8 @@
 
     settings.json      what determines the result; another run here is refused
     results.jsonl      one record a run, appended whole or not at all
-    runs/RUN/          checkpoints, adapter and predictions of one run
+    runs/RUN/          checkpoints, adapter and scores of every choice of one run
+    zero_shot/         scores of every choice by the frozen model
     FINISHED           written last
 
 Nothing already written is lost or half-written: files are replaced by renaming, a
@@ -32,7 +33,7 @@ LOCK = ".lock"
 OWN_FILES = (
     *(FINISHED, RECORDS, "summary.json", "predictions.csv", "log.txt"),
     *("config.gin", "operative_config.gin", "adapter", "runs", "tensorboard"),
-    "submission",
+    *("submission", "zero_shot"),
     SETTINGS,
 )
 

@@ -55,9 +55,16 @@ class Measurer:
         return split
 
     def baselines(
-        self, run: plan.Run, records: directory.Records, progress: Progress
+        self,
+        run: plan.Run,
+        path: pathlib.Path,
+        records: directory.Records,
+        progress: Progress,
     ) -> None:
-        """Records what frozen model, majority and TF-IDF say of a run's rows."""
+        """Records what frozen model, majority and TF-IDF say of a run's rows.
+
+        The frozen model's scores of every choice are kept under `zero_shot/`.
+        """
         if run.split is None:
             return
         for view in self.views:
@@ -67,6 +74,10 @@ class Measurer:
                 model = models.T5(self.base.config, None)
                 scored = self._score(model, self.base.params, run, view)
                 record = self.record(name, "zero_shot", run, view, scored)
+                file = pathlib.Path("zero_shot", f"{name.replace('/', '-')}.npz")
+                (path / file).parent.mkdir(exist_ok=True)
+                scoring.save(path / file, scored)
+                record["choice_scores"] = file.as_posix()
                 records.append(record | _wall_time(start))
                 accuracy = record["scores"]["accuracy"]
                 progress.say(f"{name}: accuracy {accuracy:.3f}")

@@ -166,7 +166,7 @@ class Study:
             progress.say(f"note: {note}")
         progress.plan(len(todo) * self.recipe.num_steps)
         for run in self.runs:
-            self.measurer.baselines(run, records, progress)
+            self.measurer.baselines(run, path, records, progress)
             if run.name not in records:
                 self._do_run(
                     run,
