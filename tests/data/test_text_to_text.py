@@ -431,7 +431,7 @@ def test_multirc_has_a_row_for_every_answer(tmp_path):
 def test_files_that_are_missing_or_of_another_form_are_named(tmp_path):
     message = message_of(text_rows.load, "record", "train", tmp_path)
     assert message.startswith(
-        f"{tmp_path}: no train file of record (looked for ReCoRD/"
+        f"{tmp_path}: no train split of record (looked for official files: ReCoRD/"
     )
     message = message_of(text_rows.load, "squad", "test", tmp_path)
     assert message == "squad has no split 'test'; available: train, validation"

@@ -3,34 +3,21 @@
 Liu et al., 2022 (https://arxiv.org/abs/2205.05638), Section 3: few-shot rows are drawn
 from the training split (StoryCloze: from validation), accuracy is on the validation
 split (StoryCloze and ANLI: on test). Rows have the field names that promptsource's
-templates and T-Few's published subsets use, with `label` as an index and `idx`.
-
-A source is written as
-
-- `DIR`: the set's official files in it, else a TFDS folder, else parquet files;
-- `tfds:DIR`: a TFDS data directory only (`tfds:` alone is TFDS's own);
-- `hub:DIR`: parquet files of the Hub only (`hub:` alone downloads them).
-
-Nothing but the source that is asked for is imported: a directory of official files
-needs neither TensorFlow nor pyarrow.
+templates and T-Few's published subsets use, with `label` as an index and `idx`. How a
+source is written: `distributions`.
 """
 
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from tfew_jax.data import fewshot, hub, official, seqio_tfds, sources
+from tfew_jax.data import distributions, fewshot, official, sources
 from tfew_jax.data.mirrors import MIRRORS
 from tfew_jax.data.official import BENCHMARKS, Benchmark, Fields
 
-
-class BenchmarkError(ValueError):
-    """A set, split or file that is not there or not the official one."""
-
-
-class NoSplitError(BenchmarkError):
-    """A split that none of its sources has."""
+BenchmarkError = distributions.SetError
+NoSplitError = distributions.NoSplitError
 
 
 def names() -> list[str]:
@@ -183,90 +170,23 @@ def _check_label(row: Mapping[str, Any]) -> None:
         raise ValueError("no label, an index is expected")
 
 
-_Found = tuple[list[sources.Row], bool]
-
-
-def _read(benchmark: Benchmark, split: str, source: str | os.PathLike[str]) -> _Found:
+def _read(
+    benchmark: Benchmark, split: str, source: str | os.PathLike[str]
+) -> distributions.Found:
     """The rows of a split, and whether they stand in the official order."""
-    if not os.fspath(source):  # would mean this directory, and then the network
-        raise BenchmarkError(
-            f"no directory for the rows of {benchmark.name}: the name is empty; give "
-            "one, or say hub: or tfds:"
-        )
-    kind, separator, place = os.fspath(source).partition(":")
-    if not separator or kind not in ("tfds", "hub"):
-        kind, place = "", os.fspath(source)
-    readers = {"": _read_files, "tfds": _read_tfds, "hub": _read_hub}
-    looked = []
-    for name, reader in readers.items():
-        if kind in ("", name):
-            found = reader(benchmark, split, place)
-            if not isinstance(found, str):
-                return found
-            looked.append(found)
-    raise NoSplitError(
-        f"{source}: no {split} split of {benchmark.name} (looked for "
-        f"{'; '.join(looked)}); {benchmark.source}"
+
+    def convert(row: Mapping[str, Any], number: int) -> Fields:
+        fields = benchmark.convert(row, number)
+        official.check(fields)
+        return fields
+
+    forms = distributions.Forms(
+        name=benchmark.name,
+        split=split,
+        paths=benchmark.splits[split].paths,
+        read=sources.load_rows,
+        convert=convert,
+        mirror=MIRRORS[benchmark.name],
+        source=benchmark.source,
     )
-
-
-def _read_files(benchmark: Benchmark, split: str, place: str) -> _Found | str:
-    """From official files; the message of what was looked for where there are none."""
-    paths = benchmark.splits[split].paths
-    directory = pathlib.Path(place).expanduser()
-    for path in paths:
-        if (directory / path).is_file():
-            rows = sources.load_rows(directory / path)
-            return _convert(benchmark, rows, dict, benchmark.source), True
-    return f"official files: {', '.join(paths)}"
-
-
-def _read_tfds(benchmark: Benchmark, split: str, place: str) -> _Found | str:
-    mirror = MIRRORS[benchmark.name]
-    name = mirror.tfds_splits.get(split, split)
-    directory = place or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    folder = seqio_tfds.find(directory, mirror.tfds, name)
-    if folder is None:
-        return f"TFDS: {mirror.tfds}/VERSION with a split {name}"
-    records = seqio_tfds.load_rows(folder, name)
-    rows = _convert(benchmark, records, mirror.from_tfds, f"TFDS's {mirror.tfds}")
-    if mirror.sorts:
-        rows.sort(key=lambda row: row["idx"])
-    return rows, mirror.sorts
-
-
-def _read_hub(benchmark: Benchmark, split: str, place: str) -> _Found | str:
-    mirror = MIRRORS[benchmark.name]
-    name = mirror.hub_splits.get(split, split)
-    dataset = (mirror.repository, mirror.config, name)
-    if not place and not mirror.downloadable:
-        return f"nothing: the Hub has no parquet files of {mirror.repository}"
-    files = hub.find(place or hub.download(*dataset), *dataset)
-    if not files:
-        patterns = ", ".join(hub.layouts(mirror.config, name))
-        return f"parquet of the Hub's {mirror.repository}: {patterns}"
-    rows = hub.load_rows(files)
-    form = f"the Hub's {mirror.repository}, {mirror.config}"
-    return _convert(benchmark, rows, mirror.from_hub, form), True
-
-
-def _convert(
-    benchmark: Benchmark,
-    rows: Iterable[sources.Row],
-    adapt: Callable[[Mapping[str, Any]], Fields],
-    form: str,
-) -> list[sources.Row]:
-    """Rows of a source as templates want them; `form` names what it should be."""
-    converted = []
-    for number, row in enumerate(rows):
-        try:
-            fields = benchmark.convert(adapt(row), number)
-            official.check(fields)
-        except (KeyError, ValueError, TypeError) as error:
-            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            raise BenchmarkError(
-                f"{sources.where(row, number)}: not a row of {benchmark.name} "
-                f"({what}); expected the file as distributed: {form}"
-            ) from None
-        converted.append(sources.Row(fields, where=sources.where(row, number)))
-    return converted
+    return distributions.read(forms, source)

@@ -1,7 +1,9 @@
-"""Where the held-out sets lie on the Hub and in TFDS, and what their columns hold.
+"""Where sets lie on the Hub and in TFDS, and what their columns hold.
 
-Every row is turned back into the fields of the official file, so that one conversion
-(`official.Benchmark.convert`) serves all sources. What a mirror has dropped:
+Every row of the held-out sets is turned back into the fields of the official file, so
+that one conversion (`official.Benchmark.convert`) serves all sources; every row of the
+text-to-text sets into that of the flattened official file (`text_rows`). What a mirror
+has dropped:
 
 - TFDS keeps rows in the order of a hash. SuperGLUE's rows have their number in `idx`;
   the others cannot be put in the official order again.
@@ -11,6 +13,8 @@ Every row is turned back into the fields of the official file, so that one conve
 - TFDS's StoryCloze has the four sentences as one text. It is cut at the ends of
   sentences, which gives the right four in all 323 rows of T-Few's published ones.
 - TFDS's ANLI has no `reason`.
+- TFDS's SQuAD cannot be put in the official order; both mirrors number MRPC's rows by
+  the file that its training and validation rows were parted from.
 """
 
 import dataclasses
@@ -122,6 +126,73 @@ def _story_tfds(row: Mapping[str, Any]) -> Fields:
     }
 
 
+def _number(fields: Mapping[str, Any], name: str) -> int:
+    if not isinstance(fields[name], int):
+        raise ValueError(f"{name} is {fields[name]!r}, expected a whole number")
+    return fields[name]
+
+
+def _texts(fields: Mapping[str, Any], *names: str) -> Fields:
+    for name in names:
+        if not isinstance(fields[name], str):
+            raise ValueError(f"{name} is {fields[name]!r}, expected text")
+    return {name: fields[name] for name in names}
+
+
+def _list(value: Any, what: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{what} are {value!r}, expected a list of texts")
+    return value
+
+
+def _parts(row: Mapping[str, Any], *names: str) -> dict[str, int]:
+    """`idx` of a question about a passage, from the passage inwards."""
+    if not isinstance(row["idx"], Mapping):
+        raise ValueError(
+            f"idx is {row['idx']!r}, expected the numbers of {', '.join(names)}"
+        )
+    return {name: _number(row["idx"], name) for name in names}
+
+
+def _two_classes(*texts: str) -> _Adapter:
+    def adapt(row: Mapping[str, Any]) -> Fields:
+        label = _label(row["label"], (0, 1))
+        return {
+            **_texts(row, *texts),
+            "label": -1 if label is None else label,
+            "idx": _number(row, "idx"),
+        }
+
+    return adapt
+
+
+def _multirc(row: Mapping[str, Any]) -> Fields:
+    label = _label(row["label"], (0, 1))
+    return {
+        **_texts(row, "paragraph", "question", "answer"),
+        "label": -1 if label is None else label,
+        "idx": _parts(row, "paragraph", "question", "answer"),
+    }
+
+
+def _record(row: Mapping[str, Any]) -> Fields:
+    lists = {name: _list(row[name], name) for name in ("entities", "answers")}
+    return {
+        **_texts(row, "passage", "query"),
+        **{name: sorted(set(texts)) for name, texts in lists.items()},
+        "idx": _parts(row, "passage", "query"),
+    }
+
+
+def _squad(row: Mapping[str, Any]) -> Fields:
+    answers = row["answers"]
+    texts = answers["text"] if isinstance(answers, Mapping) else answers
+    return {
+        **_texts(row, "id", "title", "context", "question"),
+        "answers": _list(texts, "answers"),
+    }
+
+
 def _superglue(config: str, adapt: _Adapter) -> Mirror:
     return Mirror(
         repository="aps/super_glue",
@@ -142,6 +213,17 @@ def _anli(number: int) -> Mirror:
         tfds=f"anli/r{number}",
         from_hub=_anli_hub,
         from_tfds=_named("e", "n", "c"),
+    )
+
+
+def _glue(config: str, *texts: str) -> Mirror:
+    return Mirror(
+        repository="nyu-mll/glue",
+        config=config,
+        tfds=f"glue/{config}",
+        sorts=True,
+        from_hub=_two_classes(*texts),
+        from_tfds=_two_classes(*texts),
     )
 
 
@@ -178,4 +260,18 @@ MIRRORS = {
     "anli-r2": _anli(2),
     "anli-r3": _anli(3),
     "boolq": _superglue("boolq", _named(False, True)),
+}
+TEXT_MIRRORS = {
+    "multirc": _superglue("multirc", _multirc),
+    "record": _superglue("record", _record),
+    "mrpc": _glue("mrpc", "sentence1", "sentence2"),
+    "qqp": _glue("qqp", "question1", "question2"),
+    "sst2": _glue("sst2", "sentence"),
+    "squad": Mirror(
+        repository="rajpurkar/squad",
+        config="plain_text",
+        tfds="squad/v1.1",
+        from_hub=_squad,
+        from_tfds=_squad,
+    ),
 }

@@ -181,7 +181,7 @@ def _storycloze(row: Mapping[str, Any], number: int) -> Fields:
     }
 
 
-_SUPERGLUE = "super.gluebenchmark.com, the archive of each task"
+SUPERGLUE = "super.gluebenchmark.com, the archive of each task"
 _NLI = ("premise", "hypothesis")
 
 
@@ -201,7 +201,7 @@ def _superglue(
             )
             for split, size in sizes.items()
         },
-        source=_SUPERGLUE,
+        source=SUPERGLUE,
         **options,
     )
 

@@ -1,11 +1,13 @@
-"""Rows of text-to-text tasks from the official files, with flat fields.
+"""Rows of text-to-text tasks, with flat fields: official files, TFDS, or the Hub.
 
 MultiRC, ReCoRD, SQuAD and MRQA are distributed as passages that hold questions;
 TensorFlow Datasets and the Hub give a row for each question or answer, and so does
-this. The other sets of SuperGLUE are those of `benchmarks`.
+this. The other sets of SuperGLUE are those of `benchmarks`. How a source is written:
+`distributions`; MRQA is read from official files only.
 """
 
 import dataclasses
+import functools
 import gzip
 import json
 import os
@@ -13,7 +15,8 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tfew_jax.data import benchmarks, sources
+from tfew_jax.data import benchmarks, distributions, official, sources
+from tfew_jax.data.mirrors import TEXT_MIRRORS
 
 Fields = dict[str, Any]
 MRQA = {  # T5's names of the sets that MRQA 2019 keeps for testing: their files
@@ -23,6 +26,14 @@ MRQA = {  # T5's names of the sets that MRQA 2019 keeps for testing: their files
     "race": "RACE",
     "relation_extraction": "RelationExtraction",
     "textbook_qa": "TextbookQA",
+}
+_MRQA_SIZES = {
+    "bio_asq": 1_504,
+    "drop": 1_503,
+    "duo_rc": 1_501,
+    "race": 674,
+    "relation_extraction": 2_948,
+    "textbook_qa": 1_503,
 }
 
 
@@ -39,7 +50,27 @@ def splits(name: str) -> list[str]:
     """
     if name in benchmarks.names():
         return list(benchmarks.get(name).splits)
-    return list(_set(name).files)
+    return list(_set(name).splits)
+
+
+def sizes(name: str) -> dict[str, int]:
+    """Official number of rows of each split of a set.
+
+    Raises:
+        ValueError: There is no such set.
+    """
+    known = benchmarks.get(name) if name in benchmarks.names() else _set(name)
+    return {split: files.num_rows for split, files in known.splits.items()}
+
+
+def source(name: str) -> str:
+    """Where the official files of a set are to be had.
+
+    Raises:
+        ValueError: There is no such set.
+    """
+    known = benchmarks.get(name) if name in benchmarks.names() else _set(name)
+    return known.source
 
 
 def load(name: str, split: str, data_dir: str | os.PathLike[str]) -> list[sources.Row]:
@@ -48,21 +79,43 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str]) -> list[source
     Args:
         name: One of `names()`.
         split: One of `splits(name)`.
-        data_dir: Directory with the official files of one set or of many.
+        data_dir: A source of one set or of many: `DIR`, `tfds:DIR` or `hub:DIR`.
+
+    Returns:
+        The same rows whatever the source. TFDS's are put in the order of the official
+        file, except those of SQuAD and of what `mirrors` names, which stand in TFDS's.
 
     Raises:
-        ValueError: The set, the split or its file is not there, or a row is not of the
-            official format.
+        distributions.NoSplitError: None of the source's forms of the split is there.
+        ValueError: There is no such set or split, a row is not of the source's format,
+            or what is there cannot be read.
     """
     if name in benchmarks.names():
         return benchmarks.load(name, split, data_dir)
     known = _set(name)
-    if split not in known.files:
+    if split not in known.splits:
         raise ValueError(
-            f"{name} has no split {split!r}; available: {', '.join(known.files)}"
+            f"{name} has no split {split!r}; available: {', '.join(known.splits)}"
         )
-    folder = pathlib.Path(data_dir).expanduser()
-    path = _find(name, split, known.files[split], folder)
+    forms = distributions.Forms(
+        name=name,
+        split=split,
+        paths=known.splits[split].paths,
+        read=functools.partial(_read_file, name, known),
+        convert=lambda row, number: dict(row),
+        mirror=TEXT_MIRRORS.get(name),
+        source=known.source,
+    )
+    rows = distributions.read(forms, data_dir)[0]
+    if not known.numbers_anew:
+        return rows
+    return [
+        sources.Row({**row, "idx": number}, where=row.where)
+        for number, row in enumerate(rows)
+    ]
+
+
+def _read_file(name: str, known: "_Set", path: pathlib.Path) -> list[sources.Row]:
     rows: list[sources.Row] = []
     for place, value in known.read(path):
         try:
@@ -169,17 +222,6 @@ def _set(name: str) -> "_Set":
     return _SETS[name]
 
 
-def _find(
-    name: str, split: str, paths: tuple[str, ...], data_dir: pathlib.Path
-) -> pathlib.Path:
-    for path in paths:
-        if (data_dir / path).is_file():
-            return data_dir / path
-    raise ValueError(
-        f"{data_dir}: no {split} file of {name} (looked for {', '.join(paths)})"
-    )
-
-
 def _text(path: pathlib.Path) -> str:
     """A file's text, unpacked where it is gzipped."""
     try:
@@ -247,62 +289,101 @@ def _cells(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Set:
-    """Files of each split, how they are read, and the rows of what is read."""
+    """How a set is distributed.
 
-    files: Mapping[str, tuple[str, ...]]
+    Attributes:
+        splits: The files.
+        read: What a file holds, and where each piece of it stands.
+        flatten: The rows of such a piece.
+        source: Where the files are to be had.
+        numbers_anew: Whether mirrors number the rows otherwise than the file does.
+    """
+
+    splits: Mapping[str, official.Split]
     read: Callable[[pathlib.Path], Iterator[tuple[str, Any]]]
     flatten: Callable[[Mapping[str, Any]], Iterator[Fields]]
+    source: str
+    numbers_anew: bool = False
 
 
-def _folder(name: str, *, ends: str, validation: str) -> dict[str, tuple[str, ...]]:
+def _folder(
+    name: str, *, ends: str, validation: str, sizes: tuple[int, int, int]
+) -> dict[str, official.Split]:
     files = {"train": "train", "validation": validation, "test": "test"}
     return {
-        split: (f"{name}/{file}.{ends}", f"{name.lower()}/{file}.{ends}")
-        for split, file in files.items()
+        split: official.Split(
+            paths=(f"{name}/{file}.{ends}", f"{name.lower()}/{file}.{ends}"),
+            num_rows=size,
+        )
+        for (split, file), size in zip(files.items(), sizes, strict=True)
     }
 
 
-def _squad_files(file: str) -> tuple[str, ...]:
-    return tuple(f"{f}{file}-v1.1.json{z}" for f in ("squad/", "") for z in ("", ".gz"))
+def _superglue(
+    name: str,
+    flatten: Callable[[Mapping[str, Any]], Iterator[Fields]],
+    sizes: tuple[int, int, int],
+) -> _Set:
+    return _Set(
+        splits=_folder(name, ends="jsonl", validation="val", sizes=sizes),
+        read=_json_lines,
+        flatten=flatten,
+        source=official.SUPERGLUE,
+    )
+
+
+def _glue(name: str, sizes: tuple[int, int, int], **options: Any) -> _Set:
+    return _Set(
+        splits=_folder(name, ends="tsv", validation="dev", sizes=sizes),
+        source="gluebenchmark.com, the archive of each task",
+        **options,
+    )
+
+
+def _squad_files(file: str, num_rows: int) -> official.Split:
+    ends = (f"{file}-v1.1.json", f"{file}-v1.1.json.gz")
+    paths = tuple(f"{folder}{end}" for folder in ("squad/", "") for end in ends)
+    return official.Split(paths=paths, num_rows=num_rows)
 
 
 _PAIR = ("sentence1", "sentence2")
 _SETS = {
-    "multirc": _Set(
-        files=_folder("MultiRC", ends="jsonl", validation="val"),
-        read=_json_lines,
-        flatten=multirc,
-    ),
-    "record": _Set(
-        files=_folder("ReCoRD", ends="jsonl", validation="val"),
-        read=_json_lines,
-        flatten=record,
-    ),
-    "mrpc": _Set(
-        files=_folder("MRPC", ends="tsv", validation="dev"),
+    "multirc": _superglue("MultiRC", multirc, (27_243, 4_848, 9_693)),
+    "record": _superglue("ReCoRD", record, (100_730, 10_000, 10_000)),
+    "mrpc": _glue(
+        "MRPC",
+        (3_668, 408, 1_725),
         read=_table,
         flatten=_pair_of("#1 String", "#2 String", "Quality"),
+        numbers_anew=True,
     ),
-    "qqp": _Set(
-        files=_folder("QQP", ends="tsv", validation="dev"),
+    "qqp": _glue(
+        "QQP",
+        (363_846, 40_430, 390_965),
         read=_broken_table,
         flatten=_pair_of("question1", "question2", "is_duplicate"),
     ),
-    "sst2": _Set(
-        files=_folder("SST-2", ends="tsv", validation="dev"),
-        read=_table,
-        flatten=_sentence,
-    ),
+    "sst2": _glue("SST-2", (67_349, 872, 1_821), read=_table, flatten=_sentence),
     "squad": _Set(
-        files={"train": _squad_files("train"), "validation": _squad_files("dev")},
+        splits={
+            "train": _squad_files("train", 87_599),
+            "validation": _squad_files("dev", 10_570),
+        },
         read=_articles,
         flatten=squad,
+        source="rajpurkar.github.io/SQuAD-explorer, version 1.1",
     ),
     **{
         f"mrqa/{name}": _Set(
-            files={"validation": (f"mrqa/{file}.jsonl.gz", f"{file}.jsonl.gz")},
+            splits={
+                "validation": official.Split(
+                    paths=(f"mrqa/{file}.jsonl.gz", f"{file}.jsonl.gz"),
+                    num_rows=_MRQA_SIZES[name],
+                )
+            },
             read=_json_lines,
             flatten=mrqa,
+            source="github.com/mrqa/MRQA-Shared-Task-2019, out-of-domain sets",
         )
         for name, file in MRQA.items()
     },

@@ -42,7 +42,7 @@ def evaluate_text(
         base: The model.
         task: A name of `text_to_text.names()`, or `mrqa/` and one of
             `text_rows.MRQA`.
-        data_dir: Directory with the official files, see `text_rows.load`.
+        data_dir: A source of its rows, see `text_rows.load`.
         split: Of the set; its rows must be labelled.
         adapter: The adapter, its directory, or that of a finished run; None for the
             frozen model alone.
