@@ -117,6 +117,7 @@ def test_list_has_every_kind_once(capsys):
         "embedded": 2,
         "benchmark": 12,
         "RAFT": 11,
+        "text-to-text": 18,
         "mixture": 3,
     }
     names = [line[1] for line in lines]
@@ -256,6 +257,83 @@ def test_a_raft_task_is_shown_and_counted(overruling, capsys):
     ]
 
 
+def test_a_text_to_text_task_is_shown_with_its_word_and_without(
+    no_templates, cb, capsys
+):
+    place = f"{cb}/CB/train.jsonl, line 1"
+    assert output_of(capsys, "show", "text/cb", "--data-dir", cb) == [
+        "== text/cb: a task of SuperGLUE in T5's words",
+        "-- official rows: train 250, validation 56, test 250",
+        "-- source: super.gluebenchmark.com, the archive of each task",
+        "-- targets: entailment ||| contradiction ||| neutral",
+        f"-- input of {place}",
+        "cb hypothesis: it was wet premise: It rained.",
+        f"-- target of {place}",
+        "entailment",
+        f"-- input of {place}, without the task word",
+        "hypothesis: it was wet premise: It rained.",
+    ]
+
+
+def test_rows_and_examples_of_a_text_to_text_task_are_counted(write, cb, capsys):
+    assert output_of(capsys, "count", "text/cb", "--data-dir", cb) == [
+        "train: 2 rows, 2 examples, officially 250 rows",
+        "validation: 2 rows, 2 examples, officially 56 rows",
+        "test: 1 rows, 1 examples, officially 250 rows",
+    ]
+    answers = [{"text": "Ann"}, {"text": "Bo"}]
+    passage = {
+        "idx": 0,
+        "passage": {"text": "Ann, Bo", "entities": [{"start": 0, "end": 2}]},
+        "qas": [{"query": "@placeholder", "idx": 0, "answers": answers}],
+    }
+    folder = write({"ReCoRD/train.jsonl": [passage], "ReCoRD/val.jsonl": [passage]})
+    for name in ("record", "text/record"):
+        assert output_of(capsys, "count", name, "--data-dir", folder) == [
+            "train: 1 rows, 2 examples, officially 100,730 rows",
+            "validation: 1 rows, 1 examples, officially 10,000 rows",
+            f"without test: no such split in {folder}",
+        ]
+
+
+def test_a_question_has_no_task_word_and_any_split_will_do(write, capsys):
+    question = {"id": "a", "question": "Who?", "answers": [{"text": "Bo"}]}
+    paragraph = {"context": "Bo ran.", "qas": [question]}
+    article = {"data": [{"title": "", "paragraphs": [paragraph]}]}
+    folder = write({"dev-v1.1.json": [article]})
+    lines = output_of(capsys, "show", "squad", "--data-dir", folder)
+    assert lines[0] == "== text/squad: a task in T5's words"
+    assert lines[3] == "-- targets: free text"
+    assert lines[5:] == [
+        "question: Who ? context: Bo ran . ",
+        f"-- target of {folder}/dev-v1.1.json, article 0",
+        "Bo",
+    ]
+
+
+def test_a_row_that_makes_no_example_is_passed_over_or_named(write, capsys):
+    target = {"span1_index": 0, "span1_text": "Al", "span2_index": 3}
+    target["span2_text"] = "he"
+    wrong = {"text": "Al said that he ran .", "target": target, "idx": 0}
+    folder = write({"WSC/train.jsonl": [{**wrong, "label": False}]})
+    lines = output_of(capsys, "show", "text/wsc", "--data-dir", folder)
+    assert lines[-1] == "-- none of the 1 rows of train is an example"
+    lines = output_of(capsys, "count", "text/wsc", "--data-dir", folder)
+    assert lines[0] == "train: 1 rows, 0 examples, officially 554 rows"
+    lost = {**wrong, "text": "Al said so .", "label": True}
+    folder = write({"WSC/train.jsonl": [lost]})
+    said = error_of(capsys, "count", "text/wsc", "--data-dir", folder)
+    assert f"{folder}/WSC/train.jsonl, line 1: wsc: the pronoun 'he' is not in" in said
+
+
+def test_a_text_to_text_task_without_any_split_says_what_was_looked_for(
+    tmp_path, capsys
+):
+    for action in ("show", "count"):
+        said = error_of(capsys, action, "text/mrpc", "--data-dir", tmp_path)
+        assert f"{tmp_path}: no train split of mrpc (looked for official files" in said
+
+
 def test_a_mixture_is_shown_with_caps_and_what_it_lacks(fetched, capsys):
     lines = output_of(capsys, "show", "t0_train")
     assert lines[:5] == [
@@ -331,6 +409,10 @@ def test_a_row_without_the_columns_is_named(fetched, write, capsys):
         (["show", "xyz"], "unknown task 'xyz'; `tfew tasks list` shows all"),
         (["count", "cb"], "the rows of cb are not in the package; say where they are"),
         (["count", "overruling"], "the rows of overruling are not in the package"),
+        (["count", "text/cb"], "the rows of text/cb are not in the package; say"),
+        (["show", "text/cbb"], "unknown task 'text/cbb'; names like it: 'text/cb'"),
+        (["show", "text/mrqa"], "'text/mrqa/race'"),
+        (["show", "text/sst2", "--rule", "t0"], "--rule t0 is for mixtures"),
         (["count", "cb", "--rule", "t0"], "--rule t0 is for mixtures (t0_train, "),
         (
             ["show", "product_reviews", "--data-dir", "."],

@@ -1,4 +1,4 @@
-"""What `tfew tasks` says of each kind of task, as lines."""
+"""What `tfew tasks` says of each kind of task, as lines; `text_kind` has another."""
 
 import dataclasses
 import pathlib
@@ -77,7 +77,7 @@ def show_embedded(name: str) -> Iterator[str]:
         yield text
     found = task.spec.compiled[0].render(task.train[0])
     label = "" if found.label is None else found.choices[found.label]
-    yield from _example(sources.where(task.train[0], 0), found.inputs, label)
+    yield from example_lines(sources.where(task.train[0], 0), found.inputs, label)
 
 
 def count_embedded(name: str) -> Iterator[str]:
@@ -128,7 +128,7 @@ def show_benchmark(name: str, data_dir: str | None) -> Iterator[str]:
     for row in rows:
         if template.applies(row, with_label=row["label"] != -1):
             rendered = render(row)
-            yield from _example(
+            yield from example_lines(
                 row.where, rendered.inputs, rendered.target or "", rendered.choices
             )
             return
@@ -142,7 +142,7 @@ def count_benchmark(name: str, data_dir: str | None) -> Iterator[str]:
         ValueError: There is no directory, no file in it, or no templates.
     """
     known = benchmarks.get(name)
-    place = _needed(name, data_dir)
+    place = needed(name, data_dir)
     splits: dict[str, Sequence[sources.Row]] = {}
     absent: dict[str, benchmarks.NoSplitError] = {}
     for split in known.splits:
@@ -189,7 +189,7 @@ def show_raft(name: str, data_dir: str | None) -> Iterator[str]:
     first = dataclasses.replace(task, train=task.train[:1])
     words = tokenizer.Tokenizer(vocabulary)
     [row] = raft.make_rows(first, "train", words, max_length=_ANY_LENGTH)
-    yield from _example(row.where, row["inputs"], task.choices[row["label"]])
+    yield from example_lines(row.where, row["inputs"], task.choices[row["label"]])
 
 
 def count_raft(name: str, data_dir: str | None) -> Iterator[str]:
@@ -198,7 +198,7 @@ def count_raft(name: str, data_dir: str | None) -> Iterator[str]:
     Raises:
         ValueError: There is no directory, or its files are not as distributed.
     """
-    task = raft.load(name, _needed(name, data_dir))
+    task = raft.load(name, needed(name, data_dir))
     yield f"train: {len(task.train):,} rows"
     for label in task.labels:
         count = sum(row["Label"] == label for row in task.train)
@@ -225,7 +225,7 @@ def show_mixture(name: str, data_dir: str | None, rule: str) -> Iterator[str]:
     yield from (f"-- {line}" for line in mixture.report())
     example = mixture.example(0, seed=0)
     place = f"row {example.row} of {example.task}"
-    yield from _example(place, example.inputs, example.targets, example.choices)
+    yield from example_lines(place, example.inputs, example.targets, example.choices)
 
 
 def count_mixture(name: str, data_dir: str | None, rule: str) -> Iterator[str]:
@@ -297,7 +297,12 @@ def _no_templates(name: str) -> str:
     return f"-- templates: those of {name}, once `tfew templates fetch` has run"
 
 
-def _needed(name: str, data_dir: str | None) -> str:
+def needed(name: str, data_dir: str | None) -> str:
+    """The directory of a task's rows.
+
+    Raises:
+        ValueError: None is given.
+    """
     if data_dir is None:
         raise ValueError(
             f"the rows of {name} are not in the package; say where they are with "
@@ -321,9 +326,10 @@ def _places(rows: Sequence[Mapping[str, Any]]) -> Callable[[int], str]:
     return lambda index: sources.where(rows[index], index)
 
 
-def _example(
+def example_lines(
     place: str, inputs: str, target: str, choices: Iterable[str] = ()
 ) -> Iterator[str]:
+    """Lines with the texts of an example, of the row that is at this place."""
     yield f"-- input of {place}"
     yield inputs
     yield f"-- target of {place}"

@@ -1,14 +1,16 @@
 r"""Tasks: list them, show one with an example, count its rows and what renders them.
 
-Embedded tasks have their rows in the package. T-Few's held-out sets and RAFT's tasks
-are read from a directory of their official files; T0's mixtures from one of P3's rows
-(DIR/TASK/train*.parquet or .jsonl) or of raw sets (DIR/SET/train.jsonl or .parquet).
+Embedded tasks have their rows in the package. T-Few's held-out sets, RAFT's tasks and
+T5's text-to-text tasks (text/NAME) are read from a directory of their official files;
+T0's mixtures from one of P3's rows (DIR/TASK/train*.parquet or .jsonl) or of raw sets
+(DIR/SET/train.jsonl or .parquet).
 Without a directory, what is known of them is shown all the same; for templates see
 `tfew templates fetch`.
 
 Example:
   tfew tasks list
   tfew tasks show copa --data-dir superglue
+  tfew tasks show text/copa --data-dir superglue
   tfew tasks count t0_train --rule tfew
 """
 
@@ -70,21 +72,25 @@ def _add(
 
 
 def _list() -> "Iterator[str]":
+    from tfew_jax.cli import text_kind
     from tfew_jax.data import benchmarks, p3, raft
 
-    yield "kind       name                             rows"
+    yield "kind          name                             rows"
     for name in _embedded():
-        yield f"embedded   {name:31}  in the package"
+        yield f"embedded      {name:31}  in the package"
     for name in benchmarks.names():
         known = benchmarks.get(name)
         sizes = [f"{split} {known.splits[split].num_rows:,}" for split in known.splits]
-        yield f"benchmark  {name:31}  {', '.join(sizes)}"
+        yield f"benchmark     {name:31}  {', '.join(sizes)}"
     for name in raft.NAMES:
-        yield f"RAFT       {name:31}  train 50"
+        yield f"RAFT          {name:31}  train 50"
+    for name in text_kind.names():
+        shown = text_kind.PREFIX + name
+        yield f"text-to-text  {shown:31}  {text_kind.sizes(name)}"
     for name in p3.names():
         members = p3.get(name).members
         size = sum(member.train_size for member in members)
-        yield f"mixture    {name:31}  train {size:,} of {len(members)} sets"
+        yield f"mixture       {name:31}  train {size:,} of {len(members)} sets"
 
 
 def _embedded() -> list[str]:
@@ -97,7 +103,7 @@ def _embedded() -> list[str]:
 
 def _one(args: argparse.Namespace) -> "Iterator[str]":
     """Shows or counts a task."""
-    from tfew_jax.cli import task_kinds
+    from tfew_jax.cli import task_kinds, text_kind
     from tfew_jax.data import benchmarks, p3, raft
 
     mixtures = {*p3.names(), *p3.aliases()}
@@ -123,15 +129,20 @@ def _one(args: argparse.Namespace) -> "Iterator[str]":
             )
         do = task_kinds.show_embedded if shows else task_kinds.count_embedded
         return do(args.name)
+    if (name := args.name.removeprefix(text_kind.PREFIX)) in text_kind.names():
+        do = text_kind.show if shows else text_kind.count
+        return do(name, args.data_dir)
     raise _unknown(args.name)
 
 
 def _unknown(name: str) -> ValueError:
     import difflib
 
+    from tfew_jax.cli import text_kind
     from tfew_jax.data import benchmarks, labels, p3, raft
 
-    known = [*_embedded(), *benchmarks.names(), *raft.NAMES, *p3.names()]
+    texts = [text_kind.PREFIX + name for name in text_kind.names()]
+    known = [*_embedded(), *benchmarks.names(), *raft.NAMES, *texts, *p3.names()]
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.6)
     hint = f"names like it: {labels.show(near)}; " if near else ""
     return ValueError(f"unknown task {name!r}; {hint}`tfew tasks list` shows all")
