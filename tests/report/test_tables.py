@@ -312,6 +312,15 @@ def test_unfinished_experiments_are_counted_in_a_note(experiment, tuned):
     assert any("1 of 2 experiments not finished" in note for note in table.notes)
 
 
+def test_experiments_that_have_only_begun_keep_their_variants_apart(experiment, record):
+    for name, accuracy in (("with it", 0.5), ("without it", 0.6)):
+        zero_shot = record("zero_shot", accuracy, task="cb", seed=0)
+        changed = {"variant": name, "protocol.normalization": name}
+        path = experiment(name, [zero_shot], finished=False, **changed).parent
+    names = {row.name for row in table_of(path).rows if row.kind == "zero_shot"}
+    assert names == {"zero-shot (with it)", "zero-shot (without it)"}
+
+
 def test_without_scores_there_is_no_table(experiment, record):
     path = experiment("a", [record("tuned", None, task="cb", seed=0, split=None)])
     with pytest.raises(ValueError, match=f"no scores to report: {path} hold no record"):

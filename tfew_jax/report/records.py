@@ -95,7 +95,10 @@ class Experiment:
     def variant(self) -> str:
         """The variant of what was tuned here."""
         tuned = [record.variant for record in self.records if record.kind == "tuned"]
-        return self.name or (tuned or [_method_name(self.settings) or "tuned"])[0]
+        if self.name or tuned:
+            return self.name or tuned[0]
+        given = self.settings.get("variant") or _method_name(self.settings)
+        return str(given or "tuned")
 
     def unfinished(self) -> str | None:
         """One sentence about what is missing, or None where nothing is."""
