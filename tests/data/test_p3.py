@@ -389,6 +389,18 @@ def test_bad_rows_are_named(directory, write):
     assert found.read(after, 11).targets == "2"
 
 
+def test_rows_are_read_when_asked_for_and_not_before(directory, write):
+    folder = write({"colours/train.jsonl": [{"label": 1}] * 5})
+    lines = folder / "numbers" / "v1.0" / "train.jsonl"
+    lines.parent.mkdir(parents=True)
+    lines.write_text("[1]\n" * 12)
+    source = p3_rows.RawSets(folder)
+    found = p3_mixture.load(SMALL, source, directory=directory)
+    assert found.num_rows(found.tasks[-1]) == 12
+    said = message_of(found.read, found.tasks[-1], 7)
+    assert said == f"{lines}, line 8: expected one JSON object a line, found list"
+
+
 @pytest.mark.parametrize("label", [-1, "-1"])
 def test_a_row_without_label_is_no_training_row(directory, label):
     row = {"thing": "red", "some-thing": "0", "label": label}

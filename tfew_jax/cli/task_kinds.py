@@ -17,6 +17,7 @@ from tfew_jax.data import (
     promptsource_sets,
     raft,
     sources,
+    tables,
     tasks,
     tokenizer,
 )
@@ -317,12 +318,12 @@ def _render(template: promptsource.Template) -> Callable[[Mapping[str, Any]], An
 
 
 def _reader(
-    render: Callable[[Mapping[str, Any]], Any], rows: Sequence[Mapping[str, Any]]
+    render: Callable[[Mapping[str, Any]], Any], rows: tables.Rows
 ) -> Callable[[int], Any]:
     return lambda index: render(rows[index])
 
 
-def _places(rows: Sequence[Mapping[str, Any]]) -> Callable[[int], str]:
+def _places(rows: tables.Rows) -> Callable[[int], str]:
     return lambda index: sources.where(rows[index], index)
 
 

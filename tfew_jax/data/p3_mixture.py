@@ -15,7 +15,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tfew_jax.data import p3, patterns, promptsource, sources
+from tfew_jax.data import p3, patterns, promptsource, sources, tables
 from tfew_jax.data.p3_rows import Pair, Source
 
 _NUM_ROUNDS = 6
@@ -55,7 +55,7 @@ class Mixture:
     definition: p3.Definition
     rule: str
     tasks: Sequence[p3.MixtureTask]
-    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    rows: Mapping[str, tables.Rows]
     missing: Sequence[p3.Missing] = ()
     source: Source
 

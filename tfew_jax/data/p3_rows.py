@@ -46,7 +46,7 @@ class Source(abc.ABC):
     raw: bool
 
     @abc.abstractmethod
-    def rows(self, task: MixtureTask) -> Sequence[Mapping[str, Any]] | None:
+    def rows(self, task: MixtureTask) -> tables.Rows | None:
         """The training rows of a task, or None where there are none.
 
         Raises:
@@ -106,9 +106,9 @@ class RawSets(Source):
             name: found if isinstance(found, Sequence) else list(found)
             for name, found in given.items()
         }
-        self._read: dict[str, Sequence[Mapping[str, Any]] | None] = {}
+        self._read: dict[str, tables.Rows | None] = {}
 
-    def rows(self, task: MixtureTask) -> Sequence[Mapping[str, Any]] | None:
+    def rows(self, task: MixtureTask) -> tables.Rows | None:
         name = task.set_name
         if self._folder is None:
             return self._given.get(name) or None
@@ -164,11 +164,9 @@ class Exported(Source):
             tables.RowsError: There is no such directory.
         """
         self._folder = _folder(directory)
-        self._read: dict[
-            tuple[str, int | None], Sequence[Mapping[str, Any]] | None
-        ] = {}
+        self._read: dict[tuple[str, int | None], tables.Rows | None] = {}
 
-    def rows(self, task: MixtureTask) -> Sequence[Mapping[str, Any]] | None:
+    def rows(self, task: MixtureTask) -> tables.Rows | None:
         # T-Few reads the first rows alone.
         limit = task.cap if task.rule == "tfew" else None
         if (task.name, limit) not in self._read:

@@ -11,7 +11,7 @@ import json
 import mmap
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tfew_jax.data import hub, sources
 
@@ -22,6 +22,19 @@ Columns = Callable[[Sequence[str]], Sequence[str]]
 
 class RowsError(ValueError):
     """Rows that cannot be read, or are not what their place says."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Rows by index, each read when it is asked for, which may raise RowsError.
+
+    Lists of rows are such as well. Not a `Sequence[...]`: checkers of types at run time
+    look into a sequence at random, and so would meet an unreadable row there.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
 def train_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -53,7 +66,7 @@ def load(
     *,
     columns: Columns | None = None,
     limit: int | None = None,
-) -> Sequence[Mapping[str, Any]]:
+) -> Rows:
     """The rows of files of one kind, one file after the other.
 
     Args:
