@@ -25,7 +25,12 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # The first call of an example compiles, so a deadline would measure XLA.
-hypothesis.settings.register_profile("tfew_jax", deadline=None, max_examples=25)
+# A commit passes or fails the same way each time; `--hypothesis-profile=explore` draws
+# other examples.
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=100)
+hypothesis.settings.register_profile(
+    "tfew_jax", deadline=None, max_examples=25, derandomize=True
+)
 hypothesis.settings.load_profile("tfew_jax")
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
