@@ -12,8 +12,10 @@ def readme(repository):
     return (repository / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs_as_it_stands(readme, tmp_path, monkeypatch, capsys):
+def test_the_python_example_runs(readme, tmp_path, monkeypatch, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    code, num_changed = re.subn(r"num_steps=50\b", "num_steps=2", code)
+    assert num_changed == 1  # tests compute slowly
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(code, "README.md", "exec"), names)

@@ -25,19 +25,19 @@ def test_an_adapter_of_other_weights_is_noted_once(
 ):
     caplog.set_level(logging.WARNING)
     path = tested.directory / "adapter"
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\nlovely film plot,1\nawful film plot,0\n")
     experiment.predict(base, path, test_rows)
     assert notes(caplog) == []
     experiment.predict(another_base, path, test_rows)
     [note] = notes(caplog)
     assert note.startswith(f"note: {path} was trained on another model")
     caplog.clear()
-    applying.score_rows(
-        output_dir=tmp_path, base=another_base, task="product_reviews", adapter=path
-    )
+    applying.score_rows(output_dir=tmp_path, base=another_base, task=file, adapter=path)
     assert len(notes(caplog)) == 1
     caplog.clear()
     experiment.write_generations(
-        output_dir=tmp_path, base=another_base, task="product_reviews", adapter=path
+        output_dir=tmp_path, base=another_base, task=file, adapter=path
     )
     assert len(notes(caplog)) == 1
 

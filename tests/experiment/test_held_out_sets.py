@@ -93,7 +93,7 @@ def test_real_rows_render_by_every_template(shared, promptsource_directory, name
         seeds=(0, 1),
     )
     assert task.test is not None
-    test = task.test[:300]
+    test = task.test[:100]
     rendered = fewshot.render_rows(test, task.spec)
     assert len(rendered) == NUM_TEMPLATES[name]
     assert len(task.test) == described.splits[described.evaluation].num_rows
