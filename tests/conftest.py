@@ -1,10 +1,13 @@
 """Fixtures of all tests: eight fake CPU devices, strict ranks, the shared folder."""
 
+import atexit
 import hashlib
 import io
 import os
 import pathlib
+import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable, Mapping
 
 # Tests compile many small programs once each: optimizing them takes longer than
@@ -17,6 +20,12 @@ _FLAGS = (
 _GIVEN = os.environ.get("XLA_FLAGS", "").split()
 _ADDED = [flag for flag in _FLAGS if flag not in _GIVEN]
 os.environ["XLA_FLAGS"] = " ".join([*_GIVEN, *_ADDED])
+
+# A program that several tests compile is compiled once by each worker of pytest.
+_CACHE = tempfile.mkdtemp(prefix="tfew_jax_tests_")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import hypothesis  # noqa: E402 -- the flags must stand before jax is imported
 import jax  # noqa: E402
