@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tfew_jax import models, peft
+from tfew_jax import models, peft, train
 
 CONFIG = models.T5Config(
     vocab_size=61,
@@ -22,6 +22,12 @@ BATCH = {
 }
 
 methods = pytest.mark.parametrize("name", peft.names())
+adding = pytest.mark.parametrize(
+    "name", [name for name in peft.names() if peft.get(name).adds_parameters]
+)
+selecting = pytest.mark.parametrize(
+    "name", [name for name in peft.names() if not peft.get(name).adds_parameters]
+)
 
 
 def trainable(method, params):
@@ -115,14 +121,36 @@ def test_a_method_has_a_gin_file(name, repository):
     assert (repository / "gin_configs" / "methods" / f"{name}.gin").is_file()
 
 
-@methods
+@adding
 def test_a_plain_tree_has_nothing_to_train(name, key):
     method = peft.get(name)()
     with pytest.raises(ValueError, match="no parameter path matches"):
         method.trainable_paths(models.init(CONFIG, None, key))
 
 
-@methods
+@selecting
+def test_what_a_method_selects_is_there_in_the_plain_model(name, key):
+    method = peft.get(name)()
+    plain = models.init(CONFIG, None, key)
+    assert method.trainable_paths(plain) == method.trainable_paths(
+        models.init(CONFIG, method, key)
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        train.combine(
+            train.partition(plain, method)[0], train.frozen_half(plain, method)
+        ),
+        plain,
+    )
+
+
+@selecting
+def test_the_model_itself_has_no_bank(name):
+    with pytest.raises(ValueError, match="num_adapters must be None"):
+        peft.get(name)(num_adapters=2)
+
+
+@adding
 def test_each_row_of_a_bank_computes_what_its_adapter_computes_alone(name, key):
     single, bank = peft.get(name)(), peft.get(name)(num_adapters=3)
     params = models.init(CONFIG, bank, key)
@@ -148,7 +176,7 @@ def test_each_row_of_a_bank_computes_what_its_adapter_computes_alone(name, key):
         np.testing.assert_array_equal(rows[row], expected[row])
 
 
-@methods
+@adding
 def test_a_bank_without_an_index_is_an_error(name, key):
     bank = peft.get(name)(num_adapters=3)
     params = models.init(CONFIG, bank, key)
@@ -157,5 +185,7 @@ def test_a_bank_without_an_index_is_an_error(name, key):
 
 
 def test_an_unknown_method_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown PEFT method 'lorra'; available: ia3"):
+    with pytest.raises(
+        ValueError, match="unknown PEFT method 'lorra'; available: full"
+    ):
         peft.get("lorra")

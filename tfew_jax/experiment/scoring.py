@@ -52,7 +52,8 @@ def adapted(base: Base, adapter: checkpoint.Adapter | None) -> tuple[models.T5, 
     if adapter is None:
         return models.T5(base.config, None), base.params
     stack = models.stack_layers if base.config.scan_layers else models.unstack_layers
-    params = train.combine(stack(adapter.params), base.params)
+    frozen = train.frozen_half(base.params, adapter.method)
+    params = train.combine(stack(adapter.params), frozen)
     return models.T5(base.config, adapter.method), params
 
 

@@ -126,6 +126,7 @@ class Tuner:
                 )
             initial.check(base.config, source="the adapter to start from")
         self.model = models.T5(base.config, method)
+        self._frozen = train.frozen_half(base.params, method)
         self._programs = _make_programs(base.config, method, recipe)
 
     def init_state(self, seed: int) -> train.TrainState:
@@ -137,11 +138,14 @@ class Tuner:
                 lambda leaf: jnp.array(leaf, jnp.float32), stack(self._initial.params)
             )
             return self._programs.state_of(arrays)
+        if not self.method.adds_parameters:
+            own, _ = train.partition(self.base.params, self.method)
+            return self._programs.state_of(own)
         return self._programs.init_state(jax.random.key(seed))
 
     def params(self, trainable: Params) -> Params:
         """Parameters of the adapted model."""
-        return train.combine(trainable, self.base.params)
+        return train.combine(trainable, self._frozen)
 
     def adapter(
         self, trainable: Params, *, task: dict[str, Any], metadata: dict[str, Any]
@@ -201,7 +205,7 @@ class Tuner:
         period = checkpoint_period or num_steps
         steps = train.training_steps(
             state,
-            self.base.params,
+            self._frozen,
             batch_at,
             train.adapter_keys([seed]),
             step_fn=self._programs.step,
@@ -258,9 +262,7 @@ class Tuner:
         batch = train.stack_batches([batch])
         try:
             step: Any = self._programs.step
-            lowered = step.lower(
-                state, self.base.params, batch, train.adapter_keys([0])
-            )
+            lowered = step.lower(state, self._frozen, batch, train.adapter_keys([0]))
             return memory.size(lowered.compile().memory_analysis().temp_size_in_bytes)
         except Exception:  # the compiler may be out of memory as well
             return "more than is left"

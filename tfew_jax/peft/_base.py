@@ -1,7 +1,8 @@
 """The contract between models and methods.
 
-A site is a place in the model where a method may act. There are three kinds, each
-with one signature, so that a new method never changes a layer:
+A method adds parameters at sites of the model, or selects some of the model's own. A
+site is a place where a method may act. There are three kinds, each with one signature,
+so that a new method never changes a layer:
 
     rescale   x -> x                    keys, values, hidden layer
     lengthen  (x, mask) -> (x, mask)    the encoder's input
@@ -49,6 +50,7 @@ class PeftMethod:
 
     name: ClassVar[str]
     trainable: ClassVar[str]  # pattern of the parameter paths that are trained
+    adds_parameters: ClassVar[bool] = True  # else it trains some of the model's own
 
     num_adapters: int | None = None
 

@@ -20,6 +20,7 @@ from tfew_jax.train.state import (
     adapter_keys,
     adapter_params,
     combine,
+    frozen_half,
     init_state,
     partition,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "adapter_keys",
     "adapter_params",
     "combine",
+    "frozen_half",
     "init_state",
     "make_train_step",
     "partition",

@@ -60,6 +60,11 @@ def partition(params: PyTree, method: peft.PeftMethod) -> tuple[PyTree, PyTree]:
     return trainable, frozen
 
 
+def frozen_half(params: PyTree, method: peft.PeftMethod) -> PyTree:
+    """What stays frozen of a plain model's parameters when a method trains."""
+    return params if method.adds_parameters else partition(params, method)[1]
+
+
 def combine(trainable: PyTree, frozen: PyTree) -> PyTree:
     """The inverse of `partition`.
 
