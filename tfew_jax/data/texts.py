@@ -1,0 +1,173 @@
+"""Texts to pre-train on, from plain and compressed files, read as they are asked for.
+
+A text file holds a text in each paragraph, in each line, or as a whole; a JSONL file,
+as C4's, holds one in a field of each row. `.gz` and `.xz` behind a name are undone.
+"""
+
+import contextlib
+import gzip
+import json
+import lzma
+import os
+import pathlib
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+_JSON = (".jsonl", ".json")  # rows in lines, as the Hub's .json.gz too
+_TEXT = (".txt", ".text", ".md")
+UNITS = ("paragraph", "line", "file")
+SUFFIXES = tuple(k + c for k in (*_TEXT, *_JSON) for c in ("", *_OPENERS))
+
+
+class TextsError(ValueError):
+    """Files that cannot be read as texts."""
+
+
+def find(paths: Sequence[str | os.PathLike[str]]) -> list[pathlib.Path]:
+    """The files themselves, and of folders all files of a known kind, by name.
+
+    Raises:
+        TextsError: A path does not exist, is of no known kind, or a folder holds no
+            such file.
+    """
+    found: list[pathlib.Path] = []
+    for path in map(pathlib.Path, paths):
+        path = path.expanduser()
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file() and _is_known(p))
+            if not files:
+                raise TextsError(
+                    f"{path}: holds no texts; expected files that end in "
+                    f"{', '.join(SUFFIXES)}"
+                )
+            found += files
+        elif not path.is_file():
+            raise TextsError(f"{path}: no such file or folder; check the path")
+        elif not _is_known(path):
+            raise TextsError(
+                f"{path}: expected a file that ends in {', '.join(SUFFIXES)}; rename "
+                "or convert it"
+            )
+        else:
+            found.append(path)
+    if not found:
+        raise TextsError("no files of texts are given; give files or folders")
+    return found
+
+
+def read(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    unit: str = "paragraph",
+    field: str = "text",
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[str]:
+    """The texts of files, one file after the other.
+
+    Args:
+        paths: Files or folders of them, see `find`.
+        unit: What of a text file is a text: "paragraph" (blank lines between them,
+            line ends within become spaces), "line", or "file".
+        field: Of the rows of JSONL files.
+        shard: This host's number and the number of hosts: of all texts it reads every
+            n-th, so that all hosts together read each one once.
+
+    Yields:
+        Texts that are not empty.
+
+    Raises:
+        TextsError: A file is missing, damaged, or not UTF-8; a row is no JSON object
+            or has no such field. The message names the file and the line.
+    """
+    if unit not in UNITS:
+        raise TextsError(f"unit is {unit!r}; choose from {', '.join(UNITS)}")
+    index, num_shards = shard
+    if not 0 <= index < num_shards:
+        raise TextsError(
+            f"shard {index} of {num_shards} does not exist; shards are counted from 0"
+        )
+    number = 0
+    for path in find(paths):
+        is_rows = _kind(path) in _JSON
+        for text in _rows(path, field) if is_rows else _units(path, unit):
+            if number % num_shards == index:
+                yield text
+            number += 1
+
+
+def _kind(path: pathlib.Path) -> str:
+    """The suffix of what is in a file, compressed or not."""
+    name = path.with_suffix("") if path.suffix.lower() in _OPENERS else path
+    return name.suffix.lower()
+
+
+def _is_known(path: pathlib.Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, and one line if they are damaged."""
+    opener: Any = _OPENERS.get(path.suffix.lower(), open)
+    try:
+        with opener(path, "rb") as file:
+            yield file
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise TextsError(
+            f"{path}: cut off or damaged ({error}); fetch the file again"
+        ) from None
+    except OSError as error:
+        raise TextsError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers, without their ends."""
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise TextsError(
+                    f"{path}, line {number}: not UTF-8 ({error.reason}); save the "
+                    "file as UTF-8"
+                ) from None
+            yield number, text.rstrip("\r\n")
+
+
+def _rows(path: pathlib.Path, field: str) -> Iterator[str]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise TextsError(
+                f"{path}, line {number}: not JSON ({error}); expected one object a line"
+            ) from None
+        if not isinstance(row, dict) or not isinstance(row.get(field), str):
+            there = f" with {', '.join(row)}" if isinstance(row, dict) else ""
+            raise TextsError(
+                f"{path}, line {number}: expected an object with the text in "
+                f"{field!r}, found {type(row).__name__}{there}"
+            )
+        if text := row[field].strip():
+            yield text
+
+
+def _units(path: pathlib.Path, unit: str) -> Iterator[str]:
+    part: list[str] = []
+    for _, line in _lines(path):
+        ends = unit == "line" or (unit == "paragraph" and not line.strip())
+        part.append(line if unit == "file" else line.strip())
+        if ends:
+            yield from _joined(part, unit)
+            part = []
+    yield from _joined(part, unit)
+
+
+def _joined(part: list[str], unit: str) -> Iterator[str]:
+    """The text of some lines, if there is any."""
+    if text := ("\n" if unit == "file" else " ").join(part).strip():
+        yield text
