@@ -12,6 +12,7 @@ import functools
 from collections.abc import Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -33,6 +34,35 @@ def _scores(
         mask,
         normalization=normalization,  # pyright: ignore[reportArgumentType]
     )
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _target_sums(
+    model: models.T5, params: Params, batch: Batch
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    log_probs = models.token_log_probs(model, params, batch)
+    mask = losses.target_mask(batch)
+    return jnp.where(mask, log_probs, 0.0).sum(), mask.sum()
+
+
+def mean_loss(model: models.T5, params: Params, batches: Iterable[Batch]) -> float:
+    """Negative log-likelihood of a target token, the mean over all batches in nats.
+
+    Args:
+        model: The model.
+        params: Its parameters, stacked where its config scans.
+        batches: With one target a row, or packed ones; see `data.packing.to_batch`.
+
+    Raises:
+        ValueError: If there is no target token.
+    """
+    total, count = 0.0, 0
+    for batch in batches:
+        log_probs, num_tokens = _target_sums(model, params, batch)
+        total, count = total - float(log_probs), count + int(num_tokens)
+    if not count:
+        raise ValueError("there is no target token to take a loss of")
+    return total / count
 
 
 def score_choices(

@@ -12,6 +12,11 @@ from tfew_jax.cli import configuration, main, packaged
 FILES = packaged.names()
 ENTRIES = {
     "runs/train.gin": experiment.train,
+    "runs/arrays.gin": experiment.pretrain,
+    "runs/lm_adapt.gin": experiment.pretrain,
+    "runs/multitask.gin": experiment.pretrain,
+    "runs/pretrain.gin": experiment.pretrain,
+    "runs/pretrain_ia3.gin": experiment.pretrain,
     "runs/fewshot.gin": experiment.train,
     "runs/tfew.gin": experiment.train,
     "runs/raft_banking_77.gin": experiment.train,
@@ -32,6 +37,7 @@ VALUES = {  # of the macros that only a user can give
     "INITIAL_CHECKPOINT_PATH": "'base'",
     "INITIAL_ADAPTER_PATH": "'vectors'",
     "DATA_DIR": "'data'",
+    "TOKEN_ARRAYS": "'arrays'",
     "BENCHMARK": "'rte'",
     "RAFT_TASK": "'overruling'",
     "SEEDS": "(0,)",

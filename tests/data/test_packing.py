@@ -63,6 +63,11 @@ def test_one_open_row_keeps_the_order():
     assert order == list(map(content, pairs))
 
 
+def test_without_open_rows_each_example_has_its_own():
+    pairs = [make_pair(2, 2, first) for first in range(2, 6)]
+    assert [len(r) for r in packing.pack(pairs, LENGTHS, open_rows=0)] == [1] * 4
+
+
 def test_rows_are_given_out_before_all_examples_are_read():
     endless = (make_pair(12, 7) for _ in itertools.count())
     assert len(next(packing.pack(endless, LENGTHS, open_rows=3))) == 1

@@ -13,13 +13,14 @@ from typing import NoReturn
 
 import tfew_jax
 from tfew_jax.cli import eval as eval_command
-from tfew_jax.cli import fewshot, infer, report, tasks, templates, train
+from tfew_jax.cli import fewshot, infer, prepare, report, tasks, templates, train
 
 _COMMANDS = {
     "fewshot": fewshot,
     "train": train,
     "eval": eval_command,
     "infer": infer,
+    "prepare": prepare,
     "report": report,
     "tasks": tasks,
     "templates": templates,

@@ -1,9 +1,13 @@
-r"""Train by gin files: adapters, scores, predictions, records.
+r"""Train by gin files: adapters, scores, predictions, records; or on token arrays.
 
 T5X's flags: --gin_file (several), --gin_search_paths, --gin.NAME=VALUE. The
 packaged files are found from any folder; later files and flags win. The parsed
 configuration is saved beside the run as config.gin, what was used of it, defaults
 included, as operative_config.gin. Started again, a run goes on where it was.
+
+With runs/pretrain.gin, runs/lm_adapt.gin, runs/multitask.gin, runs/pretrain_ia3.gin or
+runs/arrays.gin it trains on what `tfew prepare` made of texts, and MODEL_DIR gets
+final_model/, or adapter/ where only an adapter was trained.
 
 Example:
   tfew train --gin_file models/embedded.gin --gin_file methods/ia3.gin \
@@ -48,13 +52,18 @@ def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
     from tfew_jax.cli import configuration
 
     with configuration.parsed(
-        entry=experiment.train, text=text, **sources
+        entry=(experiment.train, experiment.pretrain), text=text, **sources
     ) as configured:
 
         def save_config(directory: pathlib.Path) -> None:
             configuration.save(directory, text=text)
 
         result = configured(overwrite=overwrite, on_start=save_config)
+    if isinstance(result, experiment.PretrainResult):
+        loss = result.summary["validation_loss"]
+        measured = "" if loss is None else f", validation loss {loss:.4f}"
+        print(f"{result.summary['num_steps']} steps done{measured}: {result.path}")
+        return 0
     print(experiment.summary_table(result.summary))
     print(f"results in {result.directory}", file=sys.stderr)
     return 0

@@ -52,7 +52,8 @@ def pack(
     Args:
         pairs: Inputs and targets that each fit a row of their own.
         lengths: Most tokens of a row's "inputs" and "targets".
-        open_rows: Rows that are open at most; 1 keeps neighbours together.
+        open_rows: Rows that are open at most; 1 keeps neighbours together, 0 gives
+            each pair its own row.
 
     Yields:
         The pairs of a row.
@@ -68,6 +69,9 @@ def pack(
                 f"{len(pair.targets)} target tokens, a row holds {lengths['inputs']} "
                 f"and {lengths['targets']}; cut it first"
             )
+        if open_rows == 0:
+            yield [pair]
+            continue
         row = next((row for row in waiting if row.has_room(pair, lengths)), None)
         if row is None:
             if len(waiting) == open_rows:

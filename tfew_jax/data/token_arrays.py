@@ -191,6 +191,10 @@ class TokenArrays:
             for name in _NAMES
         }
 
+    def batch(self, numbers: Int[np.ndarray, " batch"]) -> types.Batch:
+        """The batch of these rows."""
+        return packing.to_batch(self.rows(numbers), example_id=np.asarray(numbers))
+
 
 class PackedBatches:
     """Batches of packed rows in a seeded order, each found by its step alone.
@@ -229,7 +233,7 @@ class PackedBatches:
         numbers = np.array(
             [self._order(e)[p] for e, p in zip(epochs.tolist(), places, strict=True)]
         )
-        return packing.to_batch(self.arrays.rows(numbers), example_id=numbers)
+        return self.arrays.batch(numbers)
 
 
 def load(directory: str | os.PathLike[str]) -> TokenArrays:

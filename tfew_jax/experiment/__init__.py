@@ -18,6 +18,7 @@ from tfew_jax.experiment.generating import (
 )
 from tfew_jax.experiment.jobs import fewshot, train
 from tfew_jax.experiment.prepared import Prediction
+from tfew_jax.experiment.pretraining import PretrainResult, new_base, pretrain
 from tfew_jax.experiment.results import FewshotResult
 from tfew_jax.experiment.summary import table as summary_table
 from tfew_jax.experiment.text_tasks import evaluate_text
@@ -29,6 +30,7 @@ __all__ = [
     "Generation",
     "Interrupted",
     "Prediction",
+    "PretrainResult",
     "Recipe",
     "evaluate",
     "evaluate_text",
@@ -38,7 +40,9 @@ __all__ = [
     "infer",
     "load_base",
     "make_base",
+    "new_base",
     "predict",
+    "pretrain",
     "summary_table",
     "train",
     "write_generations",

@@ -33,7 +33,7 @@ LOCK = ".lock"
 OWN_FILES = (
     *(FINISHED, RECORDS, "summary.json", "predictions.csv", "log.txt"),
     *("config.gin", "operative_config.gin", "adapter", "runs", "tensorboard"),
-    *("submission", "zero_shot"),
+    *("submission", "zero_shot", "final_model"),
     SETTINGS,
 )
 

@@ -33,6 +33,7 @@ class Progress:
         tensorboard: pathlib.Path | None = None,
         stream: io.TextIOBase | None = None,
         quiet: bool = False,
+        tokens_per_step: float | None = None,
     ):
         """Makes a reporter that shows nothing yet.
 
@@ -41,9 +42,11 @@ class Progress:
             tensorboard: Directory of TensorBoard event files, one a run.
             stream: Where a person looks; standard error if None.
             quiet: Whether nothing is shown there.
+            tokens_per_step: Of inputs and targets; None does not tell tokens.
         """
         self._log_file = log_file
         self._tensorboard = tensorboard
+        self._tokens_per_step = tokens_per_step
         self._console = rich.console.Console(
             file=stream or sys.stderr,  # pyright: ignore[reportArgumentType]
             quiet=quiet,
@@ -132,7 +135,10 @@ class Progress:
         parts = [f"loss {metrics['loss']:.4f}"]
         if rate is not None:
             left = _duration(self._steps_left / rate)
-            parts += [f"{rate:.1f} steps/s", f"{left} left"]
+            parts.append(f"{rate:.1f} steps/s")
+            if self._tokens_per_step is not None:
+                parts.append(f"{rate * self._tokens_per_step:,.0f} tokens/s")
+            parts.append(f"{left} left")
         return "  ".join(parts)
 
     def _log(self, line: str) -> None:

@@ -37,8 +37,9 @@ class Recipe:
         batch_size: Inputs a step, each with all its answer choices.
         num_micro_batches: Parts in which a batch is computed; saves memory only.
         learning_rate: Peak rate.
-        schedule: "linear_decay" after a linear warm-up, or "constant".
-        warmup_ratio: Share of the steps that the rate rises.
+        schedule: "linear_decay" after a linear warm-up, "constant", or "inverse_sqrt",
+            T5's in pre-training, which holds the rate for 10,000 steps.
+        warmup_ratio: Share of the steps that the rate rises in a linear decay.
         loss: Weights of the three losses.
         adafactor: Arguments of `optim.adafactor` that differ from its defaults;
             kept as pairs, so that a recipe can be hashed.
@@ -70,9 +71,10 @@ class Recipe:
             raise ValueError(
                 f"learning_rate must be positive, got {self.learning_rate}"
             )
-        if self.schedule not in ("linear_decay", "constant"):
+        if self.schedule not in ("linear_decay", "constant", "inverse_sqrt"):
             raise ValueError(
-                f"schedule must be linear_decay or constant, got {self.schedule!r}"
+                "schedule must be linear_decay, constant or inverse_sqrt, got "
+                f"{self.schedule!r}"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,6 +85,8 @@ class Recipe:
         """From updates done to the learning rate of the next one."""
         if self.schedule == "constant":
             return optim.constant(self.learning_rate)
+        if self.schedule == "inverse_sqrt":
+            return optim.inverse_sqrt(self.learning_rate)
         return optim.linear_decay(
             self.learning_rate, self.num_steps, warmup_ratio=self.warmup_ratio
         )
@@ -170,6 +174,7 @@ class Tuner:
         checkpoints: pathlib.Path | None = None,
         checkpoint_period: int | None = None,
         keep_last: int = 2,
+        watch: Callable[[int, train.TrainState], None] | None = None,
     ) -> tuple[Params, int]:
         """Trains one adapter, from its last checkpoint if there is one.
 
@@ -181,6 +186,8 @@ class Tuner:
             checkpoints: Directory of the run's checkpoints; None keeps none.
             checkpoint_period: Steps between checkpoints; None for the last only.
             keep_last: How many are kept beside the best.
+            watch: Called with the number of updates and the state after each, before
+                a checkpoint; it must not keep the state.
 
         Returns:
             The trainable half, and the step from which this process went on.
@@ -225,6 +232,8 @@ class Tuner:
                 metrics = {k: float(v[0]) for k, v in info.metrics.items()}
                 progress.step(info.step, metrics)
                 mean_loss.add(metrics["loss"])
+                if watch is not None:
+                    watch(info.step, state)
                 is_due = info.step % period == 0 or info.step == num_steps
                 if manager and (is_due or stop.is_set()):
                     metric = -mean_loss.take() if is_due else None
