@@ -1,11 +1,12 @@
 import json
 import lzma
 
+import numpy as np
 import pytest
 
 from tfew_jax import checkpoint
 from tfew_jax.cli import main
-from tfew_jax.data import token_arrays
+from tfew_jax.data import p3, token_arrays, tokenizer
 
 TEXT = "\n\n".join(
     f"The film number {n} is dull, the next one great." for n in range(40)
@@ -58,6 +59,61 @@ def test_texts_become_arrays_and_arrays_a_model(
     assert summary["arrays"]["objective"] == "span_corruption"
 
 
+IMDB = """\
+templates:
+  k1: !Template
+    jinja: 'Say {{text}} ||| {{text}}'
+    metadata: !TemplateMetadata {}
+    name: say it
+"""
+
+
+@pytest.fixture
+def mixture(make_archive, tmp_path):
+    """Arguments for the one set of a mixture that is there."""
+    archive = make_archive({"promptsource/templates/imdb/templates.yaml": IMDB})
+    assert main.main(["templates", "fetch", "--from", str(archive)]) == 0
+    rows = tmp_path / "rows" / "imdb" / "train.jsonl"
+    rows.parent.mkdir(parents=True)
+    rows.write_text("".join(json.dumps({"text": f"film {n}"}) + "\n" for n in range(9)))
+    sets = [member.set_name for member in p3.get("t0_train").members]
+    lacking = [f"--allow-missing={name}" for name in sets if name != "imdb"]
+    return ["--mixture", "t0_train", "--data-dir", str(tmp_path / "rows"), *lacking]
+
+
+@pytest.mark.parametrize("rule", ["t0", "tfew"])
+def test_a_mixture_becomes_arrays(mixture, base_directory, tmp_path, capsys, rule):
+    given = [*mixture, "--allow-partial", "--rule", rule, "--limit", 6]
+    given += ["--base", base_directory, "--out", tmp_path / "out", "--open-rows", 0]
+    assert prepare(*given) == 0
+    assert "6 examples in 6 rows of" in capsys.readouterr().out
+    arrays = token_arrays.load(tmp_path / "out")
+    assert arrays.lengths == (
+        {"inputs": 256, "targets": 256}
+        if rule == "tfew"
+        else {"inputs": 1024, "targets": 256}
+    )
+    words = tokenizer.Tokenizer(base_directory / "sentencepiece.model")
+    rows = arrays.rows(np.arange(6))
+    for inputs, targets in zip(
+        rows["encoder_input_tokens"], rows["decoder_target_tokens"], strict=True
+    ):
+        said, text = words.decode(inputs.tolist()), words.decode(targets.tolist())
+        assert text.startswith("film ") and said == f"Say {text}"
+        assert (1 in inputs) == (rule == "tfew")  # the end of sequence
+        assert 1 in targets
+    assert len({*map(bytes, rows["encoder_input_tokens"])}) == 6
+
+
+def test_what_a_mixture_lacks_is_said(mixture, base_directory, tmp_path, capsys):
+    given = ["--limit", 6, "--base", base_directory, "--out", tmp_path / "out"]
+    assert prepare(*mixture[:4], *given) == 2
+    assert "adversarial_qa" in capsys.readouterr().err
+    assert prepare(*mixture, *given) == 2
+    assert "imdb" in capsys.readouterr().err
+    assert not (tmp_path / "out" / token_arrays.MANIFEST).exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -71,6 +127,10 @@ def test_texts_become_arrays_and_arrays_a_model(
         (["TEXTS", "--limit", "0"], "there is nothing to write"),
         (["TEXTS", "--limit", "-1"], "--limit is -1"),
         (["TEXTS", "--open-rows", "-1"], "--open-rows is -1"),
+        (["TEXTS", "--targets", "0"], "--targets is 0"),
+        ([], "give files of texts, or --mixture"),
+        (["TEXTS", "--mixture", "t0_train"], "one of them"),
+        (["--mixture", "t0_train"], "a mixture needs --data-dir"),
     ],
 )
 def test_bad_arguments_are_one_line(

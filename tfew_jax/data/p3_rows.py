@@ -202,9 +202,17 @@ class Exported(Source):
 
 
 def open_directory(
-    directory: str | os.PathLike[str], tasks: Iterable[MixtureTask]
+    directory: str | os.PathLike[str],
+    tasks: Iterable[MixtureTask],
+    *,
+    not_applicable: str = "leave_out",
 ) -> Source:
     """The directory as P3's export if it holds a task of it, else as raw sets.
+
+    Args:
+        directory: What `Exported` or `RawSets` read.
+        tasks: Of the mixture.
+        not_applicable: What `RawSets` makes of rows to which a template does not apply.
 
     Raises:
         tables.RowsError: There is no such directory.
@@ -212,7 +220,7 @@ def open_directory(
     exported = Exported(directory)
     if any(exported.files(task) for task in tasks):
         return exported
-    return RawSets(directory)
+    return RawSets(directory, not_applicable=not_applicable)
 
 
 def download(

@@ -78,6 +78,31 @@ def make_pairs(
                 yield pair
 
 
+def encode_pairs(
+    examples: Iterable[tuple[str, str]],
+    *,
+    tokenizer: tokenizer.Tokenizer,
+    lengths: Mapping[str, int],
+    input_eos: bool = True,
+) -> Iterator[objectives.TokenPair]:
+    """Prompted examples as tokens, cut where they are too long.
+
+    Args:
+        examples: Texts of inputs and targets.
+        tokenizer: Of the model that will be trained.
+        lengths: Most tokens of "inputs" and "targets".
+        input_eos: Whether inputs end with the end of sequence, as T-Few's do and T0's
+            do not; targets always do.
+    """
+    for inputs, targets in examples:
+        sides = (inputs, "inputs", input_eos), (targets, "targets", True)
+        encoded = [
+            tokenizer.encode(text, add_eos=add_eos, max_length=lengths[side])
+            for text, side, add_eos in sides
+        ]
+        yield objectives.TokenPair(*(np.array(ids, np.int32) for ids in encoded))
+
+
 def write(
     directory: str | os.PathLike[str],
     rows: Iterable[Sequence[objectives.TokenPair]],
