@@ -7,6 +7,7 @@ import pytest
 from tfew_jax import checkpoint
 from tfew_jax.cli import main
 from tfew_jax.data import p3, token_arrays, tokenizer
+from tfew_jax.experiment import base
 
 TEXT = "\n\n".join(
     f"The film number {n} is dull, the next one great." for n in range(40)
@@ -57,6 +58,12 @@ def test_texts_become_arrays_and_arrays_a_model(
     assert (folder / "operative_config.gin").read_text().count("new_base") > 1
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["arrays"]["objective"] == "span_corruption"
+
+
+def test_the_vocabulary_is_the_embedded_one_unless_another_is_given(texts, tmp_path):
+    assert prepare(texts, "--unit", "line", "--out", tmp_path / "out") == 0
+    words = tokenizer.Tokenizer(base.EMBEDDED / "sentencepiece.model")
+    token_arrays.load(tmp_path / "out").check_vocabulary(words)
 
 
 IMDB = """\

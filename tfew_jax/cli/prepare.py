@@ -215,14 +215,14 @@ def _vocabulary(args: argparse.Namespace) -> "tokenizer.Tokenizer":
     Raises:
         ValueError: If both are given, or the model's directory holds none.
     """
-    from tfew_jax import experiment
     from tfew_jax.data import tokenizer
+    from tfew_jax.experiment import base
 
     if args.vocabulary and args.base:
         raise ValueError("--vocabulary and --base are given; give one of them")
     if args.vocabulary:
         return tokenizer.Tokenizer(args.vocabulary)
-    folder = pathlib.Path(args.base or experiment.EMBEDDED).expanduser()
+    folder = pathlib.Path(args.base or base.EMBEDDED).expanduser()
     found = [folder / name for name in _VOCABULARIES if (folder / name).is_file()]
     if not found:
         raise ValueError(
