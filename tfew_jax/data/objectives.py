@@ -51,7 +51,7 @@ class Objective(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpanCorruption(Objective):
-    """T5's span corruption.
+    """T5's span corruption: kept and removed spans in turn, a removed one at the end.
 
     Attributes:
         tokenizer: Whose sentinels stand for the spans.
