@@ -268,7 +268,7 @@ def test_the_card_says_how_sentiment_was_taught(folder):
         way: card.render(manifest, [], training.Settings(sentiment=way), 1)
         for way in ("prompts", "features")
     }
-    assert "No prompt asks for sentiment" in cards["features"]
+    assert "No prompt of it asks for sentiment" in cards["features"]
     assert "sentiment of product and film reviews" not in cards["features"]
     assert "sentiment of product and film reviews in 22 pairs" in cards["prompts"]
 

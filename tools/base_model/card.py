@@ -114,9 +114,9 @@ def _sentiment_notes(settings: training.Settings) -> dict[str, str]:
     if settings.sentiment == "features":
         return {
             "sentiment": "",
-            "features": " **No prompt asks for sentiment**: the training head reads it "
-            "off the encoder's mean output during distillation, so that it is a task "
-            "which the model can be tuned for but was not trained to answer.",
+            "features": " **No prompt of it asks for sentiment**: the training head "
+            "reads it off the encoder's mean output during distillation, so that it is "
+            "a task which the model can be tuned for but was not trained to answer.",
         }
     pairs = len(prompts.SENTIMENT_WORDS) + len(prompts.YES_NO)
     return {
@@ -136,10 +136,9 @@ def _start_note(start: pathlib.Path | None) -> str:
         )
     weights = corpora.file_hash(start / "model.safetensors")
     return (
-        "the layers of an earlier base of the same shape, which had been made by the "
-        "same course with another vocabulary (sha256 of its `model.safetensors` "
-        f"`{weights}`; `EARLIER` below); each new piece begins with the mean "
-        "embedding of its old pieces."
+        "an earlier base of the same shape, which had been made by the same course "
+        f"(sha256 of its `model.safetensors` `{weights}`; `EARLIER` below); a piece "
+        "that its vocabulary lacks begins with the mean embedding of its old pieces."
     )
 
 
