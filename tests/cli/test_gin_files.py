@@ -120,6 +120,7 @@ CHANGES = {  # beside the name in reports
     "no_unlikelihood": WITHOUT_UL,
     "pretrained": {"INITIAL_ADAPTER_PATH": "vectors"},
     "sum_score": {"SCORE": "sum"},
+    "target_sentinel": {"TARGET_PREFIX": "<extra_id_0>"},
 }
 
 

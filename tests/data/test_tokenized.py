@@ -50,6 +50,14 @@ def test_the_end_of_sequence_of_inputs_can_be_left_out_but_not_of_choices(words)
     assert (rows.choice_sets == 1).sum() == 3
 
 
+def test_a_sentinel_may_stand_before_every_choice_and_names_stay(words):
+    plain = tokenized.tokenize(rendered(), words)
+    rows = tokenized.tokenize(rendered(), words, target_prefix="<extra_id_0>")
+    assert (rows.choice_sets[:, :, 0] == words.sentinel(0)).all()
+    np.testing.assert_array_equal(rows.choice_sets[:, :, 1:], plain.choice_sets)
+    assert rows.class_names == plain.class_names
+
+
 def test_cut_rows_are_counted(words):
     limits = {"inputs": 5, "targets": 3}
     rows = tokenized.tokenize(

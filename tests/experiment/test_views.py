@@ -38,6 +38,7 @@ def seen_by_all(base, task, tmp_path_factory):
         seeds=(0, 5),
         eval_templates=("random", "all"),
         input_eos=False,
+        target_prefix="<extra_id_0>",
         variant="three steps",
         quiet=True,
     )
@@ -119,8 +120,9 @@ def test_draws_that_are_given_are_those_that_are_trained_on(
     assert seen_by_all.summary["num_shots"] == 8
 
 
-def test_an_adapter_knows_that_its_inputs_had_no_end(seen_by_all, base, test_rows):
+def test_an_adapter_knows_how_its_rows_were_spelled(seen_by_all, base, test_rows):
     assert seen_by_all.adapter.task["input_eos"] is False
+    assert seen_by_all.adapter.task["target_prefix"] == "<extra_id_0>"
     predictions = tfew_jax.predict(base, seen_by_all.adapter, test_rows)
     scores, _ = scoring.load(
         seen_by_all.directory

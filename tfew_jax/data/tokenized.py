@@ -160,6 +160,7 @@ def tokenize(
     *,
     feature_lengths: Mapping[str, int] | None = None,
     input_eos: bool = True,
+    target_prefix: str = "",
 ) -> TokenizedRows:
     """Spells rendered rows.
 
@@ -170,6 +171,8 @@ def tokenize(
             included; 256 each where not given, as in T-Few. Longer ones are cut.
         input_eos: Whether inputs end with the end of sequence: T-Few's convention;
             T0's is False.
+        target_prefix: Before every choice: `<extra_id_0>` for a model that has seen
+            nothing but span corruption (Lester et al., 2021, Section 3.2).
 
     Raises:
         ValueError: There are no rows, a limit is unknown or too small, or the
@@ -185,7 +188,7 @@ def tokenize(
         inputs.append(tuple(np.asarray(ids, np.int32) for ids in cut))
         num_unknown.append([vocabulary.count_unknown(ids) for ids in cut])
         is_cut.append([len(ids) > limits["inputs"] for ids in spelled])
-    sets = _ChoiceSets.make(rendered, vocabulary, limits["targets"])
+    sets = _ChoiceSets.make(rendered, vocabulary, limits["targets"], target_prefix)
     first = rendered[0]
     labels = [NO_LABEL if row.label is None else row.label for row in first]
     return TokenizedRows(
@@ -235,13 +238,15 @@ class _ChoiceSets:
         rendered: Sequence[Sequence[templates.Rendered]],
         vocabulary: tokenizer.Tokenizer,
         max_length: int,
+        prefix: str,
     ) -> "_ChoiceSets":
         numbers: dict[tuple[str, ...], int] = {}
         index = [
             [numbers.setdefault(row.choices, len(numbers)) for row in rows]
             for rows in rendered
         ]
-        spelled = [vocabulary.encode_choices(c, max_length=max_length) for c in numbers]
+        texts = [[prefix + choice for choice in choices] for choices in numbers]
+        spelled = [vocabulary.encode_choices(c, max_length=max_length) for c in texts]
         num_choices = max(len(choices) for choices in spelled)
         length = max(len(ids) for choices in spelled for ids in choices)
         tokens = np.zeros((len(spelled), num_choices, length), np.int32)
@@ -252,7 +257,7 @@ class _ChoiceSets:
                 tokens[row, column, : len(ids)] = ids
         is_cut = [
             any(len(vocabulary.encode(text)) > max_length for text in choices)
-            for choices in numbers
+            for choices in texts
         ]
         return cls(
             tokens=tokens,

@@ -47,6 +47,7 @@ def predict(
         lengths=carried.lengths,
         with_labels=False,
         input_eos=carried.input_eos,
+        target_prefix=carried.target_prefix,
     )
     return scoring.score_split(
         base,
@@ -168,12 +169,12 @@ def _predict(
     output_dir: PathLike,
     on_start: OnStart | None,
 ) -> tuple[pathlib.Path, list[prepared.Prediction], prepared.Split]:
-    input_eos = True
+    input_eos, target_prefix = True, ""
     if adapter is not None and adapter.task is not None:
         carried = adapter_task(adapter)
         lengths = lengths or carried.lengths
         normalization = normalization or carried.normalization
-        input_eos = carried.input_eos
+        input_eos, target_prefix = carried.input_eos, carried.target_prefix
     spec, rows = task_rows(task, adapter, base, lengths, with_labels=with_labels)
     split = prepared.prepare(
         rows,
@@ -182,6 +183,7 @@ def _predict(
         lengths=lengths,
         with_labels=with_labels,
         input_eos=input_eos,
+        target_prefix=target_prefix,
     )
     path = output_directory(output_dir, on_start)
     predictions = scoring.score_split(
@@ -290,6 +292,7 @@ class CarriedTask(NamedTuple):
     lengths: dict[str, int] | None
     normalization: str
     input_eos: bool
+    target_prefix: str
 
 
 def adapter_task(adapter: checkpoint.Adapter) -> CarriedTask:
@@ -306,5 +309,6 @@ def adapter_task(adapter: checkpoint.Adapter) -> CarriedTask:
     lengths = settings.pop("lengths", None)
     normalization = settings.pop("normalization", "mean")
     input_eos = settings.pop("input_eos", True)
+    target_prefix = settings.pop("target_prefix", "")
     spec = fewshot.TaskSpec.from_dict(settings)
-    return CarriedTask(spec, lengths, normalization, input_eos)
+    return CarriedTask(spec, lengths, normalization, input_eos, target_prefix)

@@ -119,6 +119,7 @@ def train(
     normalization: str = "mean",
     eval_templates: str | int | Sequence[str | int] = "first",
     input_eos: bool = True,
+    target_prefix: str = "",
     initial_adapter: checkpoint.Adapter | PathLike | None = None,
     variant: str | None = None,
     checkpoint_period: int = 200,
@@ -146,6 +147,8 @@ def train(
             row, "all", the index of one, or several of these, each trained run being
             scored by all; summaries and predictions are of the first that is named.
         input_eos: Whether inputs end with the end of sequence.
+        target_prefix: Before every choice; "<extra_id_0>" for a model that has seen
+            nothing but span corruption.
         initial_adapter: Adapter that all runs start from, as T-Few's pre-trained
             vectors.
         variant: What reports call these runs; None for the method's name.
@@ -185,6 +188,7 @@ def train(
             normalization=normalization,
             eval_templates=eval_templates,
             input_eos=input_eos,
+            target_prefix=target_prefix,
         ),
     )
     return _execute(

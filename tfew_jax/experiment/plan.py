@@ -29,6 +29,7 @@ class Protocol:
         eval_templates: See `views.make_views`.
         input_eos: Whether inputs end with the end of sequence: T-Few's convention;
             T0's is False.
+        target_prefix: Before every choice; see `tokenized.tokenize`.
     """
 
     seeds: tuple[int, ...]
@@ -39,6 +40,7 @@ class Protocol:
     normalization: str = "mean"
     eval_templates: str | int | Sequence[str | int] = "first"
     input_eos: bool = True
+    target_prefix: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(self.seeds))

@@ -142,6 +142,7 @@ def prepare(
     lengths: Mapping[str, int] | None,
     with_labels: bool = True,
     input_eos: bool = True,
+    target_prefix: str = "",
 ) -> Split:
     """Renders and spells rows.
 
@@ -150,7 +151,11 @@ def prepare(
     """
     rendered = fewshot.render_rows(rows, spec, with_labels=with_labels)
     tokens = tokenized.tokenize(
-        rendered, vocabulary, feature_lengths=lengths, input_eos=input_eos
+        rendered,
+        vocabulary,
+        feature_lengths=lengths,
+        input_eos=input_eos,
+        target_prefix=target_prefix,
     )
     num_cut = fewshot.num_cut(rows, spec)
     return Split(rendered=rendered, tokens=tokens, num_cut_texts=num_cut)

@@ -74,6 +74,7 @@ class Study:
                 base.tokenizer,
                 lengths=protocol.lengths,
                 input_eos=protocol.input_eos,
+                target_prefix=protocol.target_prefix,
                 **kwargs,
             )
 
@@ -322,6 +323,7 @@ class Study:
             "lengths": dict(self.splits.train.tokens.feature_lengths),
             "normalization": self.protocol.normalization,
             "input_eos": self.protocol.input_eos,
+            "target_prefix": self.protocol.target_prefix,
         }
 
     def _metadata(self, run: plan.Run) -> dict[str, Any]:
