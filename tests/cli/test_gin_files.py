@@ -12,6 +12,7 @@ from tfew_jax.cli import configuration, main, packaged
 FILES = packaged.names()
 ENTRIES = {
     "runs/train.gin": experiment.train,
+    "runs/model_tuning.gin": experiment.train,
     "runs/arrays.gin": experiment.pretrain,
     "runs/lm_adapt.gin": experiment.pretrain,
     "runs/multitask.gin": experiment.pretrain,
