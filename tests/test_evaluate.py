@@ -47,6 +47,18 @@ def batch_of(rows, *, ids=None, padding=0, length=5, target_length=3):
     }
 
 
+def test_the_mean_loss_counts_tokens_not_batches(params):
+    single = {**batch_of([0]), "decoder_target_tokens": TARGETS[:1, 1:2]}
+    single["choice_mask"] = np.ones((1, 1), bool)
+    other = {**single, "decoder_target_tokens": TARGETS[:1, :1]}
+    losses = [evaluate.mean_loss(MODEL, params, [batch]) for batch in (single, other)]
+    together = evaluate.mean_loss(MODEL, params, [single, other])
+    # Three tokens and two.
+    np.testing.assert_allclose(together, (3 * losses[0] + 2 * losses[1]) / 5, rtol=1e-6)
+    with pytest.raises(ValueError, match="there is no target token"):
+        evaluate.mean_loss(MODEL, params, [])
+
+
 def test_a_score_is_the_mean_log_probability_of_the_tokens_with_the_last(params):
     scores, _ = evaluate.score_choices(MODEL, params, [batch_of([0])])
     logits, _ = models.forward(

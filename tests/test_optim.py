@@ -242,6 +242,17 @@ def test_linear_decay_is_the_schedule_of_t_few():
     np.testing.assert_allclose(schedule(jnp.int32(999)), 3e-3 / 940, rtol=1e-6)
 
 
+def test_inverse_sqrt_is_the_schedule_of_t5():
+    schedule = optim.inverse_sqrt(0.01)
+    steps = jnp.array([0, 9_999, 10_000, 40_000, 1_000_000])
+    expected = [1 / max(step, 1e4) ** 0.5 for step in steps.tolist()]
+    np.testing.assert_allclose(schedule(steps), expected, rtol=1e-6)
+    two = optim.inverse_sqrt(jnp.array([1.0, 0.5]), warmup_steps=4)
+    np.testing.assert_allclose(two(jnp.array([16, 1])), [0.5, 0.5], rtol=1e-6)
+    with pytest.raises(ValueError, match="warmup_steps=0; it must be a positive"):
+        optim.inverse_sqrt(0.01, warmup_steps=0)
+
+
 def test_warm_up_need_not_be_a_whole_number_of_steps():
     rates = optim.linear_decay(1.0, 30)(jnp.arange(3))  # 1.8 steps
     np.testing.assert_allclose(rates, [0, 1 / 1.8, 28 / 28.2], rtol=1e-6)
