@@ -48,9 +48,7 @@ def test_texts_become_arrays_and_arrays_a_model(
     arguments += [f"--gin.VOCABULARY='{base_directory / 'sentencepiece.model'}'"]
     arguments += ["--gin.T5Config.vocab_size=448"]
     assert main.main(arguments) == 0
-    said = capsys.readouterr()
-    assert "3 steps done, validation loss" in said.out
-    assert "tokens/s" not in said.err or "steps/s" in said.err
+    assert "3 steps done, validation loss" in capsys.readouterr().out
     folder = tmp_path / "run"
     model = checkpoint.load_model(folder / "final_model")
     assert (model.config.emb_dim, model.config.vocab_size) == (64, 448)

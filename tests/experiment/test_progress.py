@@ -28,6 +28,13 @@ def test_away_from_a_terminal_every_tenth_part_is_a_plain_line():
     assert "\x1b" not in stream.getvalue()
 
 
+def test_tokens_a_second_are_told_where_a_step_has_a_number_of_them(monkeypatch):
+    monkeypatch.setattr(progress._Speed, "rate", lambda self: 2.0)
+    stream = io.StringIO()
+    report(stream, tokens_per_step=1500.4)
+    assert "2.0 steps/s  3,001 tokens/s  " in stream.getvalue()
+
+
 def test_a_terminal_shows_a_bar_with_loss_and_the_log_plain_lines(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     stream, log = Terminal(), io.StringIO()
