@@ -10,6 +10,7 @@ import sys
 import tarfile
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -202,6 +203,8 @@ def test_the_head_reads_sentiment_where_it_is_known():
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     with pytest.raises(ValueError, match="prompts or features, not 'x'"):
         training.Settings(sentiment="x")
+    with pytest.raises(ValueError, match="kept or fresh, not 'x'"):
+        training.Settings(decoder="x")
 
 
 def test_an_earlier_base_gives_its_layers_and_embeddings(folder):
@@ -223,6 +226,19 @@ def test_an_earlier_base_gives_its_layers_and_embeddings(folder):
         )
 
 
+def test_an_earlier_base_may_give_all_but_its_decoder(folder):
+    data = batches.Data(folder / "work")
+    earlier = checkpoint.load_model(folder / "model")
+    config = dataclasses.replace(earlier.config, scan_layers=False, dtype="float32")
+    params = training.initial_params(folder / "work", config, data)
+    moved = starts.earlier_model(
+        folder / "model", models.T5(config), params, data, keep_decoder=False
+    )
+    old = models.unstack_layers(earlier.params)
+    for stack, source in (("encoder", old), ("decoder", params)):
+        jax.tree.map(np.testing.assert_array_equal, moved[stack], source[stack])
+
+
 def test_an_earlier_base_of_another_shape_is_refused(folder):
     data = batches.Data(folder / "work")
     earlier = checkpoint.load_model(folder / "model")
@@ -235,10 +251,11 @@ def test_an_earlier_base_of_another_shape_is_refused(folder):
 def test_the_card_names_the_earlier_base(folder):
     arguments = [*f"train --work {folder}/work --out {folder}/later".split(), *SHAPE]
     arguments += ["--run", f"{folder}/later_run", "--start", f"{folder}/model"]
-    make_base_model.main(arguments)
+    make_base_model.main([*arguments, "--decoder", "fresh"])
     text = (folder / "later/README.md").read_text()
     assert corpora.file_hash(folder / "model/model.safetensors") in text
-    assert "--start EARLIER" in text
+    assert "--decoder fresh --start EARLIER" in text
+    assert "Its decoder is not taken over" in text
     assert str(folder) not in text
 
 

@@ -90,7 +90,7 @@ def render(
         held_out_arguments=" ".join(f"DIR/{name}" for name in manifest["held_out"]),
         scale=manifest["scale"],
         train_arguments=_arguments(settings) + (" --start EARLIER" if start else ""),
-        start=_start_note(start),
+        start=_start_note(start, settings),
         **_sentiment_notes(settings),
         texts=f"{manifest['counts']['texts']:,}",
         phrases=f"{manifest['counts']['phrases']:,}",
@@ -126,7 +126,7 @@ def _sentiment_notes(settings: training.Settings) -> dict[str, str]:
     }
 
 
-def _start_note(start: pathlib.Path | None) -> str:
+def _start_note(start: pathlib.Path | None, settings: training.Settings) -> str:
     if start is None:
         return (
             "token embeddings are what the teacher makes of each piece (its input "
@@ -135,11 +135,15 @@ def _start_note(start: pathlib.Path | None) -> str:
             "as a linear readout of the encoder's mean output."
         )
     weights = corpora.file_hash(start / "model.safetensors")
+    fresh = (
+        " Its decoder is not taken over: after the distillation a new one starts as a "
+        "linear readout of the encoder's mean output."
+    )
     return (
         "an earlier base of the same shape, which had been made by the same course "
         f"(sha256 of its `model.safetensors` `{weights}`; `EARLIER` below); a piece "
         "that its vocabulary lacks begins with the mean embedding of its old pieces."
-    )
+    ) + (fresh if settings.decoder == "fresh" else "")
 
 
 def _arguments(settings: training.Settings) -> str:

@@ -75,6 +75,8 @@ def earlier_model(
     model: models.T5,
     params: dict[str, Any],
     data: batches.Data,
+    *,
+    keep_decoder: bool = True,
 ) -> dict[str, Any]:
     """Parameters of an earlier base for a vocabulary of its own.
 
@@ -83,6 +85,7 @@ def earlier_model(
         model: The new model.
         params: Its parameters with the training head, for their form.
         data: The new vocabulary, and texts to fit the head on.
+        keep_decoder: Whether the decoder's layers are the earlier ones, too.
 
     Raises:
         ValueError: The folder's model has other shapes.
@@ -95,6 +98,8 @@ def earlier_model(
     name, head = ("token_embedder", "embedding"), ("teacher_head", "kernel")
     for path, leaf in flat.items():
         if path == name or path[0] == head[0]:
+            continue
+        if path[0] == "decoder" and not keep_decoder:
             continue
         if path not in old or old[path].shape != leaf.shape:
             raise ValueError(f"--start {folder}: {'/'.join(path)} has another shape")

@@ -54,6 +54,8 @@ class Settings:
         ranking_weight: Of the ranking loss; the likelihood has `lm_weight`.
         sentiment: How it is taught: "prompts" as rows with answers, or "features" as
             what the training head reads off the encoder, in distillation alone.
+        decoder: What becomes of an earlier base's: "kept", or "fresh", which forgets
+            how that one answered.
     """
 
     distil_steps: int = 1_000
@@ -75,12 +77,15 @@ class Settings:
     num_decoder_layers: int = 2
     average_decay: float = 0.998
     sentiment: str = "prompts"
+    decoder: str = "kept"
 
     def __post_init__(self) -> None:
         if self.sentiment not in ("prompts", "features"):
             raise ValueError(
                 f"sentiment is taught by prompts or features, not {self.sentiment!r}"
             )
+        if self.decoder not in ("kept", "fresh"):
+            raise ValueError(f"a decoder is kept or fresh, not {self.decoder!r}")
 
     @property
     def without(self) -> tuple[str, ...]:
@@ -359,7 +364,9 @@ def train(
     model = models.T5(config)
     params = initial_params(work, config, data)
     if start is not None:
-        params = starts.earlier_model(start, model, params, data)
+        params = starts.earlier_model(
+            start, model, params, data, keep_decoder=settings.decoder == "kept"
+        )
     state = initial_state(params, settings)
     first, state_file = 0, out / "state.safetensors"
     if state_file.is_file():
@@ -372,7 +379,7 @@ def train(
     for step in range(first, last):
         if step == settings.distil_steps:
             averaged = state[2]
-            if start is None:
+            if start is None or settings.decoder == "fresh":
                 averaged = starts.decoder_readout(model, averaged, data)
             state = averaged, state[1], jax.tree.map(jnp.copy, averaged)
         kind, batch = batch_at(data, settings, step)
