@@ -118,18 +118,6 @@ def test_a_finished_run_is_not_done_again(trained, base, arrays, validation, cap
     assert "all 6 steps are done already" in capsys.readouterr().err
 
 
-def test_micro_batches_change_nothing_but_rounding(trained, base, arrays, tmp_path):
-    recipe = experiment.Recipe(**{**vars(RECIPE), "num_micro_batches": 2})
-    cut = pretrain(base, arrays, tmp_path, recipe=recipe)
-    for found, expected in zip(
-        jax.tree.leaves(read(cut.path)),
-        jax.tree.leaves(read(trained.path)),
-        strict=True,
-    ):
-        scale = np.abs(expected).max()
-        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * scale)
-
-
 def test_other_settings_in_the_same_directory_are_refused(
     trained, base, arrays, validation
 ):
