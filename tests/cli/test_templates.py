@@ -102,7 +102,7 @@ def test_list_shows_sets_and_templates(fetched, capsys):
     ]
 
 
-def test_show_prints_the_source(fetched, capsys):
+def test_show_prints_the_source_and_an_example(fetched, capsys):
     lines = output_of(capsys, "show", "colours", "--name", "is it")
     assert lines == [
         "== template 0 of colours, 'is it': the original task; choices in the input: "
@@ -112,12 +112,26 @@ def test_show_prints_the_source(fetched, capsys):
         "{% if thing %}Is {{thing}} warm? ||| {{answer_choices[label]}}{% endif %}",
         "-- choices",
         "No ||| Yes",
+        "-- input of placeholders",
+        "Is <thing> warm?",
+        "-- target of placeholders",
+        "No",
     ]
     assert output_of(capsys, "show", "colours", "--index", "0") == lines
     everything = output_of(capsys, "show", "colours")
     assert everything[: len(lines)] == lines
     assert sum(line.startswith("== ") for line in everything) == 3
     assert "-- choices" not in output_of(capsys, "show", "colours", "--index", "1")
+
+
+def test_show_says_why_a_template_has_no_example(make_archive, capsys):
+    template = COLOURS.replace("{{thing}} warm", "{{thing + 1}} warm")
+    archive = make_archive({"promptsource/templates/colours/templates.yaml": template})
+    assert run("fetch", "--from", archive) == 0
+    capsys.readouterr()
+    last = output_of(capsys, "show", "colours", "--index", "0")[-1]
+    assert last.startswith("-- no example of placeholders (")
+    assert last.endswith("give rows with --rows")
 
 
 def test_show_renders_rows_and_counts_those_it_applies_to(fetched, rows, capsys):

@@ -135,7 +135,9 @@ def _show(args: argparse.Namespace) -> "Iterator[str]":
         if number:
             yield ""
         yield from _source(template)
-        if rows is not None:
+        if rows is None:
+            yield from _example(template, args)
+        else:
             yield from _examples(template, rows, args)
 
 
@@ -166,6 +168,25 @@ def _source(template: "promptsource.Template") -> "Iterator[str]":
     if template.choices is not None:
         yield "-- choices"
         yield template.choices
+
+
+def _example(
+    template: "promptsource.Template", args: argparse.Namespace
+) -> "Iterator[str]":
+    """How the template looks with a row that stands for the set's own."""
+    from tfew_jax.data import example_rows, patterns
+
+    row, kind = example_rows.make(args.set, sorted(template.columns))
+    try:
+        rendered = template.render(row, seed=args.seed)
+    except patterns.TemplateError as error:
+        reason = str(error).removeprefix(f"{template}: ")
+        yield f"-- no example of {kind} ({reason}); give rows with --rows"
+        return
+    yield f"-- input of {kind}"
+    yield rendered.inputs
+    yield f"-- target of {kind}"
+    yield rendered.target or ""
 
 
 def _examples(

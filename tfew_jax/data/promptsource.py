@@ -160,6 +160,12 @@ class Template:
         return self.answer_choices({})
 
     @property
+    def columns(self) -> frozenset[str]:
+        """The columns of a row that it reads, its choices included."""
+        names = self._whole.names | (self._choices.names if self._choices else set())
+        return frozenset(names - {"answer_choices"})
+
+    @property
     def columns_cut(self) -> frozenset[str]:
         """Columns whose values are cut where they are longer than 2,048 characters."""
         return self._whole.names
