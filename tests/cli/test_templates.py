@@ -125,7 +125,7 @@ def test_show_prints_the_source_and_an_example(fetched, capsys):
 
 
 def test_show_says_why_a_template_has_no_example(make_archive, capsys):
-    template = COLOURS.replace("{{thing}} warm", "{{thing + 1}} warm")
+    template = COLOURS.replace("{{thing}} warm", "{{thing | round}} warm")
     archive = make_archive({"promptsource/templates/colours/templates.yaml": template})
     assert run("fetch", "--from", archive) == 0
     capsys.readouterr()
