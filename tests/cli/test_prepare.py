@@ -110,6 +110,71 @@ def test_a_mixture_becomes_arrays(mixture, base_directory, tmp_path, capsys, rul
     assert len({*map(bytes, rows["encoder_input_tokens"])}) == 6
 
 
+MODULE = """
+import seqio, tensorflow as tf
+
+def register(name, vocabulary):
+    feature = seqio.Feature(seqio.SentencePieceVocabulary(vocabulary, extra_ids=100))
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.FunctionDataSource(
+            lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices(
+                {"inputs": ["one", "two", "three"], "targets": ["no", "yes", "no"]}
+            ),
+            splits=["train"],
+        ),
+        preprocessors=[seqio.preprocessors.tokenize_and_append_eos],
+        output_features={"inputs": feature, "targets": feature},
+    )
+    return name
+
+seqio.MixtureRegistry.add("both", [(register("three", VOCABULARY), 1.0)])
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch, base_directory):
+    """A Python module that registers a task and a mixture."""
+    seqio = pytest.importorskip("seqio", reason="needs the extra `data`")
+    pytest.importorskip("tensorflow", reason="needs the extra `data`")
+    name = f"tasks_of_{tmp_path.name}"
+    file = base_directory / "sentencepiece.model"
+    (tmp_path / f"{name}.py").write_text(f"VOCABULARY = {str(file)!r}\n{MODULE}")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    seqio.MixtureRegistry.remove("both")
+    seqio.TaskRegistry.remove("three")
+
+
+def test_a_seqio_task_is_read_once_and_of_a_mixture_so_many_examples(
+    module, base_directory, tmp_path, capsys
+):
+    given = ["--module", module, "--base", base_directory, "--out"]
+    sizes = ["--inputs", 12, "--targets", 6, "--open-rows", 0]
+    assert prepare("--seqio", "three", *given, tmp_path / "task", *sizes) == 0
+    words = tokenizer.Tokenizer(base_directory / "sentencepiece.model")
+    arrays = token_arrays.load(tmp_path / "task")
+    inputs = arrays.rows(np.arange(arrays.num_rows))["encoder_input_tokens"]
+    assert sorted(words.decode(row.tolist()) for row in inputs) == [
+        "one",
+        "three",
+        "two",
+    ]
+    some = [*sizes, "--limit", 7]
+    assert prepare("--seqio", "both", *given, tmp_path / "mixture", *some) == 0
+    assert token_arrays.load(tmp_path / "mixture").num_examples == 7
+    capsys.readouterr()
+    for wrong, message in (
+        (["--seqio", "four"], "SeqIO has no task or mixture 'four'"),
+        (["--seqio", "three", "--module", "no.such"], "no.such cannot be imported"),
+        (["--seqio", "three", "--split", "test"], "three has no split 'test'"),
+        (["--seqio", "both"], "a mixture has no end; give --limit"),
+        (["--seqio", "three", "--base", base.EMBEDDED], "three has tokens of"),
+    ):
+        assert prepare(*given, tmp_path / "no", *sizes, *wrong) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_what_a_mixture_lacks_is_said(mixture, base_directory, tmp_path, capsys):
     given = ["--limit", 6, "--base", base_directory, "--out", tmp_path / "out"]
     assert prepare(*mixture[:4], *given) == 2
@@ -133,8 +198,9 @@ def test_what_a_mixture_lacks_is_said(mixture, base_directory, tmp_path, capsys)
         (["TEXTS", "--limit", "-1"], "--limit is -1"),
         (["TEXTS", "--open-rows", "-1"], "--open-rows is -1"),
         (["TEXTS", "--targets", "0"], "--targets is 0"),
-        ([], "give files of texts, or --mixture"),
+        ([], "give files of texts, --mixture or --seqio"),
         (["TEXTS", "--mixture", "t0_train"], "one of them"),
+        (["--seqio", "x"], "a SeqIO task needs --inputs and --targets"),
         (["--mixture", "t0_train"], "a mixture needs --data-dir"),
     ],
 )

@@ -1,11 +1,11 @@
-r"""Turn texts, or a mixture of prompted tasks, into token arrays to train on.
+r"""Turn texts, a mixture of prompted tasks, or a SeqIO task into token arrays.
 
 Texts are paragraphs of text files (or lines, or whole files) or a field of JSONL
 rows; names may end in .gz or .xz, and a folder stands for its files. Each text is cut
 into pieces that fit, and each piece becomes inputs and targets by the objective. Of a
 mixture of T0's the stream's first examples are taken, with ends of inputs and lengths
-as T0's or, by --rule tfew, as T-Few's. Several examples share a row, where none sees
-another.
+as T0's or, by --rule tfew, as T-Few's. A SeqIO task is read once, of a SeqIO mixture
+--limit examples. Several examples share a row, where none sees another.
 
 `tfew train` trains on the arrays, with runs/pretrain.gin or runs/lm_adapt.gin on texts,
 with runs/multitask.gin or runs/pretrain_ia3.gin on mixtures.
@@ -13,6 +13,7 @@ with runs/multitask.gin or runs/pretrain_ia3.gin on mixtures.
 Example:
   tfew prepare books/ news.jsonl.gz --objective prefix_lm --out arrays
   tfew prepare --mixture t0_train --data-dir P3 --limit 1000000 --out mixture
+  tfew prepare --seqio my_task --module my_tasks --inputs 512 --targets 64 --out mine
 """
 
 import argparse
@@ -91,6 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take raw sets with another number of rows than the official one",
     )
+    task = parser.add_argument_group("SeqIO tasks")
+    task.add_argument("--seqio", metavar="NAME", help="of a task or mixture")
+    task.add_argument("--module", metavar="NAME", help="Python module to import first")
+    task.add_argument("--split", default="train")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,11 +105,13 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     vocabulary = _vocabulary(args)
     sizes = _LENGTHS[args.rule if args.mixture else args.objective]
+    make = _text_pairs
+    if args.mixture or args.seqio:
+        make = _mixture_pairs if args.mixture else _seqio_pairs
     lengths = {
         "inputs": sizes[0] if args.inputs is None else args.inputs,
         "targets": sizes[1] if args.targets is None else args.targets,
     }
-    make = _mixture_pairs if args.mixture else _text_pairs
     arrays = token_arrays.write(
         args.out,
         packing.pack(
@@ -144,8 +151,10 @@ def _check(args: argparse.Namespace) -> None:
     ):
         if value is not None and value < least:
             raise ValueError(f"{name} is {value}; it must be at least {least}")
-    if bool(args.texts) == bool(args.mixture):
-        raise ValueError("give files of texts, or --mixture; one of them")
+    if sum(map(bool, (args.texts, args.mixture, args.seqio))) != 1:
+        raise ValueError("give files of texts, --mixture or --seqio; one of them")
+    if args.seqio and (args.inputs is None or args.targets is None):
+        raise ValueError("a SeqIO task needs --inputs and --targets, its lengths")
     if args.mixture and (args.data_dir is None or args.limit is None):
         raise ValueError(
             "a mixture needs --data-dir, where its rows are, and --limit, how many "
@@ -206,6 +215,28 @@ def _mixture_pairs(
         tokenizer=vocabulary,
         lengths=lengths,
         input_eos=is_tfew,
+    )
+
+
+def _seqio_pairs(
+    args: argparse.Namespace,
+    vocabulary: "tokenizer.Tokenizer",
+    lengths: Mapping[str, int],
+) -> "Iterator[objectives.TokenPair]":
+    try:
+        from tfew_jax.data import seqio_arrays
+    except ImportError:
+        raise ValueError(
+            "--seqio needs SeqIO and TensorFlow; install tfew-jax[data]"
+        ) from None
+    return seqio_arrays.make_pairs(
+        args.seqio,
+        vocabulary=vocabulary,
+        lengths=lengths,
+        module=args.module,
+        split=args.split,
+        seed=args.seed,
+        limit=args.limit,
     )
 
 
