@@ -51,6 +51,43 @@ def test_rows_of_jsonl_hold_a_text_each(write, name):
     assert list(texts.read([path], field="body")) == ["x"]
 
 
+def test_rows_of_parquet_hold_a_text_each(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra `data`")
+    from pyarrow import parquet
+
+    table = pyarrow.table(
+        {"text": ["One.\nTwo.", None, " ", "Three"], "n": [1, 2, 3, 4]}
+    )
+    path = tmp_path / "train-00000-of-00001.parquet"
+    parquet.write_table(table, path, row_group_size=2)
+    assert list(texts.read([tmp_path])) == ["One.\nTwo.", "Three"]
+    assert "has no column 'body', only text, n" in message_of(path, field="body")
+    assert "'n' holds int, expected texts" in message_of(path, field="n")
+    path.write_bytes(b"nothing of the kind")
+    assert message_of(path).startswith(f"{path}: not a readable Parquet file (")
+
+
+def test_files_of_the_hub_are_found_in_its_cache(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra `data`")
+    from pyarrow import parquet
+
+    path = tmp_path / "en" / "train" / "0000.parquet"
+    path.parent.mkdir(parents=True)
+    parquet.write_table(pyarrow.table({"text": ["One", "Two"]}), path)
+    asked = []
+
+    def download(*arguments):
+        asked.append(arguments)
+        return tmp_path
+
+    monkeypatch.setattr(texts.hub, "download", download)
+    assert list(texts.read(["hub:allenai/c4:en:train"])) == ["One", "Two"]
+    assert asked == [("allenai/c4", "en", "train")]
+    assert "no Parquet files of that split" in message_of("hub:allenai/c4:en:test")
+    for wrong in ("hub:c4", "hub:allenai/c4", "hub:c4:en:train", "hub:allenai/c4::x"):
+        assert "expected hub:OWNER/NAME:CONFIG:SPLIT" in message_of(wrong)
+
+
 def test_a_folder_gives_its_files_by_name_and_nothing_else(write, tmp_path):
     for name in ("b.txt", "a.txt.gz", "c/d.jsonl", "notes.pdf"):
         text = json.dumps({"text": name}) if name.endswith("jsonl") else name

@@ -1,7 +1,8 @@
 r"""Turn texts, a mixture of prompted tasks, or a SeqIO task into token arrays.
 
-Texts are paragraphs of text files (or lines, or whole files) or a field of JSONL
-rows; names may end in .gz or .xz, and a folder stands for its files. Each text is cut
+Texts are paragraphs of text files (or lines, or whole files) or a field of the rows of
+JSONL and Parquet files; names may end in .gz or .xz, a folder stands for its files, and
+hub:OWNER/NAME:CONFIG:SPLIT for a dataset's Parquet files on the Hub. Each text is cut
 into pieces that fit, and each piece becomes inputs and targets by the objective. Of a
 mixture of T0's the stream's first examples are taken, with ends of inputs and lengths
 as T0's or, by --rule tfew, as T-Few's. A SeqIO task is read once, of a SeqIO mixture
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     texts.add_argument(
         "--unit", default="paragraph", help="of text files: paragraph, line or file"
     )
-    texts.add_argument("--field", default="text", help="of JSONL rows")
+    texts.add_argument("--field", default="text", help="of JSONL and Parquet rows")
     texts.add_argument(
         "--join",
         action="store_true",

@@ -1,7 +1,9 @@
-"""Texts to pre-train on, from plain and compressed files, read as they are asked for.
+"""Texts to pre-train on, from files or the Hub, read as they are asked for.
 
-A text file holds a text in each paragraph, in each line, or as a whole; a JSONL file,
-as C4's, holds one in a field of each row. `.gz` and `.xz` behind a name are undone.
+A text file holds a text in each paragraph, in each line, or as a whole; a JSONL or
+Parquet file, as C4's, holds one in a field of each row. `.gz` and `.xz` behind a name
+are undone. `hub:OWNER/NAME:CONFIG:SPLIT` stands for the Parquet files of a dataset on
+the Hub, as `hub:allenai/c4:en:train`.
 """
 
 import contextlib
@@ -14,11 +16,18 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from tfew_jax.data import hub
+
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 _JSON = (".jsonl", ".json")  # rows in lines, as the Hub's .json.gz too
 _TEXT = (".txt", ".text", ".md")
 UNITS = ("paragraph", "line", "file")
-SUFFIXES = tuple(k + c for k in (*_TEXT, *_JSON) for c in ("", *_OPENERS))
+_PARQUET = ".parquet"
+_HUB = "hub:"
+SUFFIXES = (
+    *(kind + packed for kind in (*_TEXT, *_JSON) for packed in ("", *_OPENERS)),
+    _PARQUET,
+)
 
 
 class TextsError(ValueError):
@@ -28,14 +37,19 @@ class TextsError(ValueError):
 def find(paths: Sequence[str | os.PathLike[str]]) -> list[pathlib.Path]:
     """The files themselves, and of folders all files of a known kind, by name.
 
+    Files of the Hub are put into its cache first.
+
     Raises:
         TextsError: A path does not exist, is of no known kind, or a folder holds no
             such file.
+        sources.SourceError: Files of the Hub are not to be had.
     """
     found: list[pathlib.Path] = []
-    for path in map(pathlib.Path, paths):
-        path = path.expanduser()
-        if path.is_dir():
+    for given in paths:
+        path = pathlib.Path(given).expanduser()
+        if str(given).startswith(_HUB):
+            found += _from_hub(str(given))
+        elif path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file() and _is_known(p))
             if not files:
                 raise TextsError(
@@ -70,7 +84,7 @@ def read(
         paths: Files or folders of them, see `find`.
         unit: What of a text file is a text: "paragraph" (blank lines between them,
             line ends within become spaces), "line", or "file".
-        field: Of the rows of JSONL files.
+        field: Of the rows of JSONL and Parquet files.
         shard: This host's number and the number of hosts: of all texts it reads every
             n-th, so that all hosts together read each one once.
 
@@ -90,11 +104,58 @@ def read(
         )
     number = 0
     for path in find(paths):
-        is_rows = _kind(path) in _JSON
-        for text in _rows(path, field) if is_rows else _units(path, unit):
+        kind = _kind(path)
+        if kind == _PARQUET:
+            found = _columns(path, field)
+        else:
+            found = _rows(path, field) if kind in _JSON else _units(path, unit)
+        for text in found:
             if number % num_shards == index:
                 yield text
             number += 1
+
+
+def _from_hub(given: str) -> list[pathlib.Path]:
+    parts = given.removeprefix(_HUB).split(":")
+    if len(parts) != 3 or not all(parts) or parts[0].count("/") != 1:
+        raise TextsError(
+            f"{given}: expected hub:OWNER/NAME:CONFIG:SPLIT, as hub:allenai/c4:en:train"
+        )
+    repository, config, split = parts
+    files = hub.find(hub.download(repository, config, split), repository, config, split)
+    if not files:
+        raise TextsError(f"{given}: the Hub has no Parquet files of that split")
+    return files
+
+
+def _columns(path: pathlib.Path, field: str) -> Iterator[str]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise TextsError(
+            f"{path}: reading Parquet needs pyarrow; install tfew-jax[data]"
+        ) from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if field not in names:
+                raise TextsError(
+                    f"{path}: has no column {field!r}, only {', '.join(names)}; name "
+                    "the one with the texts"
+                )
+            for batch in file.iter_batches(columns=[field]):
+                for value in batch.column(0).to_pylist():
+                    if value is not None and not isinstance(value, str):
+                        raise TextsError(
+                            f"{path}: the column {field!r} holds "
+                            f"{type(value).__name__}, expected texts"
+                        )
+                    if text := (value or "").strip():
+                        yield text
+    except (OSError, pyarrow.ArrowException) as error:
+        problem = " ".join(str(error).split())
+        raise TextsError(f"{path}: not a readable Parquet file ({problem})") from None
 
 
 def _kind(path: pathlib.Path) -> str:
