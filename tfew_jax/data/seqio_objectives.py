@@ -9,6 +9,7 @@ TensorFlow and registers nothing.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -114,9 +115,10 @@ def register(
     if name in seqio.TaskRegistry.names():
         raise ValueError(f"SeqIO already has {name!r}; give the task another name")
     feature = seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32)
+    interface: Any = source
     seqio.TaskRegistry.add(
         name,
-        source=source,
+        source=interface,
         preprocessors=[
             functools.partial(seqio.preprocessors.rekey, key_map={"targets": text}),
             seqio.preprocessors.tokenize,
@@ -168,7 +170,8 @@ def ask(
     def pairs(example: Example, seed: Sequence[tf.Tensor]) -> Example:
         return make_pair(tf.cast(example["targets"], tf.int32), tf.stack(seed))
 
-    return pairs(dataset.filter(lambda example: tf.size(example["targets"]) > 1))
+    over_dataset: Any = pairs  # seqio gives the seeds
+    return over_dataset(dataset.filter(lambda example: tf.size(example["targets"]) > 1))
 
 
 def _prefix_lm(tokens: tf.Tensor, seed: tf.Tensor) -> Example:
@@ -186,13 +189,14 @@ def _span_corruption(
 
     def with_sentinels(tokens: tf.Tensor, is_hidden: tf.Tensor) -> tf.Tensor:
         before = tf.concat([[False], is_hidden[:-1]], axis=0)
-        is_first = is_hidden & ~before
+        is_first = is_hidden & tf.logical_not(before)
         numbers = tf.cumsum(tf.cast(is_first, tf.int32)) - 1
         # -1, before the first mark, is read nowhere.
         marked = tf.where(
             is_first, tf.gather(sentinels, tf.maximum(numbers, 0)), tokens
         )
-        return _ended(tf.boolean_mask(marked, is_first | ~is_hidden))
+        is_kept = is_first | tf.logical_not(is_hidden)
+        return _ended(tf.boolean_mask(marked, is_kept))
 
     def make_pair(tokens: tf.Tensor, seed: tf.Tensor) -> Example:
         size = tf.size(tokens)
@@ -202,16 +206,14 @@ def _span_corruption(
         num_spans = tf.maximum(tf.cast(tf.round(spans), tf.int32), 1)
         num_spans = tf.minimum(num_spans, size - num_noise)
         num_spans = tf.minimum(num_spans, tokenizer.NUM_SENTINELS)
-        kept_seed, removed_seed = tf.unstack(
-            tf.random.experimental.stateless_split(seed, 2)
-        )
+        kept_seed, removed_seed = tf.unstack(tf.random.split(seed, 2))
         kept = _cut(size - num_noise, num_spans, kept_seed)
         removed = _cut(num_noise, num_spans, removed_seed)
         runs = tf.reshape(tf.stack([kept, removed], axis=1), [-1])
         is_noise = tf.repeat(tf.range(2 * num_spans) % 2 == 1, runs)
         return {
             "inputs": with_sentinels(tokens, is_noise),
-            "targets": with_sentinels(tokens, ~is_noise),
+            "targets": with_sentinels(tokens, tf.logical_not(is_noise)),
         }
 
     return make_pair
@@ -219,7 +221,8 @@ def _span_corruption(
 
 def _cut(size: tf.Tensor, num_parts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Lengths of the parts of a random cut of `size` things."""
-    order = tf.argsort(tf.random.stateless_uniform([size - 1], seed))
+    shape = tf.reshape(size - 1, [1])
+    order = tf.argsort(tf.random.stateless_uniform(shape, seed))
     places = tf.sort(order[: num_parts - 1]) + 1
     return tf.concat([places, [size]], 0) - tf.concat([[0], places], 0)
 
