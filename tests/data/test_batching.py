@@ -140,12 +140,6 @@ def test_rows_without_label_cannot_be_trained_on(words):
         batching.TrainBatches(rows, 2, 0)
 
 
-def test_rows_of_a_single_class_cannot_be_trained_on(words):
-    rows = make_rows(words, [3] * 4, labels=[1] * 4)
-    with pytest.raises(ValueError, match="all rows have the label 1"):
-        batching.TrainBatches(rows, 2, 0)
-
-
 def test_steps_and_seeds_below_zero_are_an_error(words):
     rows = make_rows(words, [3] * 4)
     with pytest.raises(ValueError, match="step is -1"):

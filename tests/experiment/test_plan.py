@@ -95,6 +95,15 @@ def test_rows_of_a_single_class_are_refused():
         make_runs(labels=[1] * 9, texts=TEXTS[:9], num_test_rows=3)
 
 
+def test_a_fold_without_the_lone_row_of_a_class_is_noted():
+    labels = [0] * 9 + [1]
+    runs = make_runs(labels=labels, texts=TEXTS[:10], num_folds=5, seeds=(0,))
+    [alone] = [run for run in runs if run.scored_rows and 9 in run.scored_rows]
+    [note] = plan.notes(runs, labels)
+    assert note.startswith(f"{alone.name}: trained on rows of a single class")
+    assert plan.notes([run for run in runs if run != alone], labels) == []
+
+
 def test_a_training_row_that_is_a_test_row_as_well_is_never_drawn():
     texts = [*TEXTS[:-4], -1, -2, -3, -1]
     for num_shots in (None, 20, 26):

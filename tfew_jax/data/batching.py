@@ -77,8 +77,7 @@ class TrainBatches:
         """Checks the rows.
 
         Raises:
-            ValueError: There are fewer rows than a batch takes, a row has no label, or
-                all have the same.
+            ValueError: There are fewer rows than a batch takes, or a row has no label.
         """
         if not 1 <= batch_size <= tokenized.num_rows:
             raise ValueError(
@@ -92,7 +91,6 @@ class TrainBatches:
                 f"{len(unlabelled)} rows to train on have no label, first rows {ids}; "
                 "label them or leave them out"
             )
-        fewshot.check_classes(tokenized.label, "the rows to train on")
         self.tokenized = tokenized
         self.batch_size = batch_size
         self.seed = fewshot.check_seed(seed)

@@ -151,6 +151,17 @@ def without_copies(
     return tuple(row for row in rows if texts[row] not in taken)
 
 
+def notes(runs: Sequence[Run], labels: Sequence[int]) -> list[str]:
+    """What a user should know of the runs, a line each; empty if all is well."""
+    alone = [r.name for r in runs if len({labels[row] for row in r.train_rows}) == 1]
+    if not alone:
+        return []
+    return [
+        f"{', '.join(alone)}: trained on rows of a single class, as the other's are "
+        "too few to be in every fold"
+    ]
+
+
 def kept(runs: Sequence[Run]) -> Run:
     """The run whose adapter is handed out: chosen before any score is known.
 

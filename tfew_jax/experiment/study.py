@@ -163,7 +163,9 @@ class Study:
                 f"{path}: all {len(self.runs)} runs of {self.recipe.num_steps} steps "
                 "are done already"
             )
-        for note in (*self._notes, *self.splits.notes()) if todo else ():
+        labels = self.splits.train.labels.tolist()
+        notes = [*self._notes, *self.splits.notes(), *plan.notes(self.runs, labels)]
+        for note in notes if todo else ():
             progress.say(f"note: {note}")
         progress.plan(len(todo) * self.recipe.num_steps)
         for run in self.runs:
