@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfew_jax import losses
+from tfew_jax.data import batching
 
 COMPONENTS = ("lm", "unlikelihood", "length_normalized")
 # Two rows of three choices; probabilities of the tokens, 1 where there is padding.
@@ -237,6 +238,19 @@ def test_one_choice_has_only_the_lm_loss():
     np.testing.assert_allclose(
         gradient, -losses.target_mask(batch).astype(float) / 5, rtol=1e-6
     )
+
+
+def test_the_likelihood_alone_is_the_same_without_wrong_choices():
+    log_probs, batch = random_batch(3)
+    likelihood = {"unlikelihood": 0.0, "length_normalized": 0.0}
+    assert losses.TFewLoss().reads_wrong_choices
+    assert not losses.TFewLoss(**likelihood).reads_wrong_choices
+    rows = np.arange(len(batch["label"]))
+    alone = batching.right_choices(batch)
+    right = log_probs[rows, batch["label"]][:, None]
+    found, _ = total(right, alone, **likelihood)
+    expected, _ = total(log_probs, batch, **likelihood)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_rows_that_are_padding_add_nothing():

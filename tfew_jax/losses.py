@@ -207,6 +207,11 @@ class TFewLoss:
                 "least one of them a positive weight"
             )
 
+    @property
+    def reads_wrong_choices(self) -> bool:
+        """Whether the wrong choices matter; else rows need their right ones alone."""
+        return bool(self.unlikelihood or self.length_normalized)
+
     def counts(self, batch: types.Batch) -> dict[str, Float[Array, ""]]:
         """What the sum of each loss over a whole batch is divided by.
 

@@ -140,6 +140,21 @@ def test_rows_without_label_cannot_be_trained_on(words):
         batching.TrainBatches(rows, 2, 0)
 
 
+def test_right_choices_stand_alone(words):
+    rows = make_rows(words, [3] * 4, labels=[1, 0, 1, 0])
+    batch = batching.TrainBatches(rows, 4, 0).batch_at(0)
+    alone = batching.right_choices(batch)
+    for row, label in enumerate(batch["label"]):
+        np.testing.assert_array_equal(
+            alone["decoder_target_tokens"][row, 0],
+            batch["decoder_target_tokens"][row, label],
+        )
+    assert alone["choice_mask"].tolist() == [[True]] * 4
+    assert alone["label"].tolist() == [0] * 4
+    assert alone["example_id"] is batch["example_id"]
+    assert batching.right_choices(alone) is alone
+
+
 def test_steps_and_seeds_below_zero_are_an_error(words):
     rows = make_rows(words, [3] * 4)
     with pytest.raises(ValueError, match="step is -1"):

@@ -79,6 +79,24 @@ def test_a_device_without_memory_is_told_what_a_step_needs_and_what_helps(
         assert setting in message
 
 
+def test_a_loss_that_reads_no_wrong_choice_is_given_none(base, rows, monkeypatch):
+    shapes = []
+    steps = train.training_steps
+
+    def watched(state, frozen, batch_at, keys, **kwargs):
+        shapes.append(batch_at(0)["decoder_target_tokens"].shape[1])
+        return steps(state, frozen, batch_at, keys, **kwargs)
+
+    monkeypatch.setattr(train, "training_steps", watched)
+    for loss in (
+        losses.TFewLoss(unlikelihood=0.0, length_normalized=0.0),
+        losses.TFewLoss(),
+    ):
+        recipe = tuning.Recipe(num_steps=1, loss=loss)
+        fewshot(base, rows, None, recipe=recipe, num_folds=0)
+    assert shapes == [1, 2]
+
+
 def test_runs_of_one_recipe_share_one_program(base):
     one, other = (
         tuning.Tuner(base, peft.get("ia3")(), tuning.Recipe(num_steps=6))
@@ -94,7 +112,7 @@ def test_runs_of_one_recipe_share_one_program(base):
         ({"batch_size": -1}, "batch_size must be a positive integer"),
         ({"batch_size": 8, "num_micro_batches": 3}, "not divisible by"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
-        ({"schedule": "cosine"}, "schedule must be linear_decay or constant"),
+        ({"schedule": "cosine"}, "must be linear_decay, constant or inverse_sqrt"),
     ],
 )
 def test_a_recipe_that_cannot_be_cooked_is_refused(settings, message):

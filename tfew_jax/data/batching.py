@@ -59,6 +59,23 @@ def choose_buckets(
     return chosen
 
 
+def right_choices(batch: types.Batch) -> types.Batch:
+    """The batch with each row's right choice alone, for losses that read no other."""
+    if np.shape(batch["decoder_target_tokens"])[1] == 1:
+        return batch
+    rows = np.arange(len(batch["label"]))
+    targets = np.asarray(batch["decoder_target_tokens"])[rows, batch["label"]]
+    return cast(
+        types.Batch,
+        {
+            **batch,
+            "decoder_target_tokens": targets[:, None],
+            "choice_mask": np.ones((len(rows), 1), bool),
+            "label": np.zeros(len(rows), np.int32),
+        },
+    )
+
+
 class TrainBatches:
     """Full training batches in a seeded order, each found by its step alone.
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfew_jax import checkpoint, losses, models, optim, train
+from tfew_jax.data import batching
 from tfew_jax.experiment import memory
 from tfew_jax.experiment import progress as progress_module
 from tfew_jax.experiment.base import Base
@@ -197,6 +198,8 @@ class Tuner:
                 which is good, is kept.
             Interrupted: If the user pressed Ctrl-C; the state is saved.
         """
+        if not self.recipe.loss.reads_wrong_choices:
+            batch_at = functools.partial(_right_choices_at, batch_at)
         state = self.init_state(seed)
         manager = None
         if checkpoints is not None:
@@ -310,6 +313,10 @@ def _make_programs(
 
     state_of = jax.jit(functools.partial(train.init_state, optimizer=optimizer))
     return _Programs(jax.jit(init_state), state_of, step)
+
+
+def _right_choices_at(batch_at: Callable[[int], Batch], step: int) -> Batch:
+    return batching.right_choices(batch_at(step))
 
 
 class _Mean:
