@@ -28,3 +28,10 @@ def test_words_of_the_template_change_no_prediction():
         baselines.predict_tfidf(TEXTS, [0, 0, 1], queries).tolist()
         == baselines.predict_tfidf(plain, [0, 0, 1], queries).tolist()
     )
+
+
+def test_nearly_as_many_classes_as_rows_are_no_reason_to_warn(recwarn):
+    texts = [f"word{n} other{n}" for n in range(60)]
+    predicted = baselines.predict_tfidf(texts, list(range(60)), ["word7 other7"])
+    assert predicted.tolist() == [7]
+    assert not [str(w.message) for w in recwarn]

@@ -5,6 +5,7 @@ inputs of the first template; words that stand in every training row, such as th
 template's own, tell nothing apart and are left out.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,5 +36,7 @@ def predict_tfidf(
     except ValueError:  # no word is left
         return predict_majority(labels, len(texts))
     classifier = linear_model.LogisticRegression(max_iter=1000)
-    classifier.fit(vectors, np.asarray(labels, int))
+    with warnings.catch_warnings():  # of nearly as many classes as rows: so it is
+        warnings.simplefilter("ignore", UserWarning)
+        classifier.fit(vectors, np.asarray(labels, int))
     return np.asarray(classifier.predict(vectorizer.transform(texts)))
