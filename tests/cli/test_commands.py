@@ -244,7 +244,7 @@ def test_a_run_that_is_not_finished_gives_no_adapter(
         (["--template", "{{text"], "template"),
         (["--template", "{{ text.__class__ }}"], "unsafe"),
         (["--choices", "bad ||| bad"], "twice"),
-        (["--method", "lorra"], "unknown --method 'lorra'; available: ia3"),
+        (["--method", "lorra"], "unknown --method 'lorra'; available: full, ia3"),
         (["--train", "nowhere.csv"], "nowhere.csv"),
         (["--base", "nowhere"], "nowhere"),
         (["--task", "customer_intent"], "leave out --train"),
