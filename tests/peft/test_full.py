@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from tfew_jax import experiment, models
+from tfew_jax import experiment, models, train
+from tfew_jax.experiment import tuning
 from tfew_jax.peft import full
 
 TINY = models.SIZES["tiny"]
@@ -50,31 +51,30 @@ def test_a_run_starts_from_the_model_moves_all_of_it_and_predicts(
     ]
     before = jax.tree.map(np.array, base.params)
 
-    def tuned(num_steps, out):
-        return experiment.fewshot(
-            base,
-            rows,
-            template="{{text}} ||| {{answer_choices[label]}}",
-            choices="bad ||| good",
-            method="full",
-            num_folds=0,
-            num_steps=num_steps,
-            out=out,
-            quiet=True,
-        )
-
-    # The first update has the rate 0.
-    start = tuned(1, tmp_path / "start").adapter.params
-    jax.tree.map(np.testing.assert_array_equal, start, models.unstack_layers(before))
-    result = tuned(5, tmp_path / "end")
+    tuner = tuning.Tuner(base, full.Full(), tuning.Recipe())
+    start = train.adapter_params(tuner.init_state(seed=0))
+    jax.tree.map(np.testing.assert_array_equal, start, before)
+    result = experiment.fewshot(
+        base,
+        rows,
+        template="{{text}} ||| {{answer_choices[label]}}",
+        choices="bad ||| good",
+        method="full",
+        num_folds=0,
+        num_steps=5,
+        out=tmp_path / "run",
+        quiet=True,
+    )
     moved = jax.tree.map(
-        lambda now, then: bool((now != then).any()), result.adapter.params, start
+        lambda now, then: bool((now != then).any()),
+        result.adapter.params,
+        models.unstack_layers(before),
     )
     assert all(jax.tree.leaves(moved))
     jax.tree.map(np.testing.assert_array_equal, base.params, before)
     again, loaded = (
         experiment.predict(base, adapter, rows[:2])
-        for adapter in (result.adapter, tmp_path / "end" / "adapter")
+        for adapter in (result.adapter, tmp_path / "run" / "adapter")
     )
     assert again == loaded
     sizes = [leaf.size for leaf in jax.tree.leaves(before)]
