@@ -208,13 +208,16 @@ class TokenArrays:
     ) -> dict[str, Int[np.ndarray, "batch length"]]:
         """Rows by their numbers, int32; names as in `packing.to_arrays`."""
         size = len(self._parts[0][_NAMES[0]])  # of all parts but the last
-        places = [divmod(number, size) for number in np.asarray(numbers).tolist()]
-        return {
-            name: np.stack([self._parts[p][name][row] for p, row in places]).astype(
-                np.int32
-            )
-            for name in _NAMES
-        }
+        parts, places = np.divmod(np.asarray(numbers), size)
+        found = {}
+        for name in _NAMES:
+            length = self._parts[0][name].shape[1]
+            rows = np.empty((len(places), length), np.int32)
+            for part in np.unique(parts).tolist():
+                is_there = parts == part
+                rows[is_there] = self._parts[part][name][places[is_there]]
+            found[name] = rows
+        return found
 
     def batch(self, numbers: Int[np.ndarray, " batch"]) -> types.Batch:
         """The batch of these rows."""
