@@ -14,13 +14,13 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from tfew_jax.data import objectives, texts, tokenizer
+from tfew_jax.data import objectives, seqio_source, texts, tokenizer
 
 _SHUFFLED = 10_000  # texts that are in memory at once
 Example = Mapping[str, tf.Tensor]
 
 
-class TextSource(seqio.DataSource):
+class TextSource(seqio_source.ShardedSource):
     """Texts of files; every host reads each n-th one."""
 
     def __init__(
@@ -39,13 +39,6 @@ class TextSource(seqio.DataSource):
         """
         super().__init__(list(files), performs_internal_shuffling=True)
         self._files, self._unit, self._field = dict(files), unit, field
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return True
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        return [split]
 
     def num_input_examples(self, split: str) -> int | None:
         """Not known before all files are read."""
@@ -68,8 +61,7 @@ class TextSource(seqio.DataSource):
         Raises:
             ValueError: There is no such split, or a file is missing.
         """
-        if split not in self._files:
-            raise ValueError(f"no split {split!r}; available: {', '.join(self._files)}")
+        self.check_split(split)
         paths = texts.find(self._files[split])
         shard = (
             (0, 1) if shard_info is None else (shard_info.index, shard_info.num_shards)

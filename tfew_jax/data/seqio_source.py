@@ -16,7 +16,27 @@ import tensorflow as tf
 Example = Mapping[str, Any]
 
 
-class ExampleSource(seqio.DataSource):
+class ShardedSource(seqio.DataSource):
+    """A source of which a host can read any shard."""
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split]
+
+    def check_split(self, split: str) -> None:
+        """Refuses a split that is not there.
+
+        Raises:
+            ValueError: There is no such split.
+        """
+        if split not in self.splits:
+            raise ValueError(f"no split {split!r}; available: {', '.join(self.splits)}")
+
+
+class ExampleSource(ShardedSource):
     """Examples by split.
 
     Attributes:
@@ -42,13 +62,6 @@ class ExampleSource(seqio.DataSource):
         self.features = dict(features)
         self._load = load
         self._sizes: dict[str, int] = {}
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return True
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        return [split]
 
     def num_input_examples(self, split: str) -> int:
         if split not in self._sizes:
@@ -82,8 +95,7 @@ class ExampleSource(seqio.DataSource):
         return _dataset(kept, self.features)
 
     def _examples(self, split: str) -> Sequence[Example]:
-        if split not in self.splits:
-            raise ValueError(f"no split {split!r}; available: {', '.join(self.splits)}")
+        self.check_split(split)
         examples = self._load(split)
         self._sizes[split] = len(examples)
         return examples
