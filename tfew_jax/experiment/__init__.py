@@ -3,7 +3,7 @@
 What the command line and Python users call. `fewshot` takes rows and a template;
 `train` is the same in full, `evaluate` and `infer` use an adapter on more rows, and
 `generate` and `write_generations` let it write; `evaluate_text` measures what it writes
-for T5's text-to-text tasks.
+for T5's text-to-text tasks. `pretrain` trains on token arrays.
 """
 
 from tfew_jax.experiment.applying import predict
