@@ -1,0 +1,48 @@
+"""tools/real_data.py reads the public sets as they are published."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+
+import real_data  # noqa: E402
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """AG News and TREC in their own formats; row 3 of TREC's training file is tested."""
+    news = tmp_path / "classification" / "agnews"
+    news.mkdir(parents=True)
+    rows = [f'{1 + i % 4},"Title {i}","Text, {i}"' for i in range(120)]
+    text = "\n".join(["Class Index,Title,Description", *rows])
+    (news / "test.csv").write_text(text + "\n", "utf-8")
+    questions = tmp_path / "classification" / "trec"
+    questions.mkdir()
+    train = "HUM:ind Who is it ?\nLOC:city Where is it ?\nNUM:count How many ?\n"
+    (questions / "train.txt").write_text(train, "latin-1")
+    (questions / "test.txt").write_text("NUM:count How many ?\n", "latin-1")
+    return tmp_path
+
+
+def test_each_seed_of_ag_news_is_scored_on_all_rows_that_it_did_not_draw(
+    folder, promptsource_directory, monkeypatch
+):
+    monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
+    parts = real_data.make_tasks("agnews", folder)
+    assert list(parts) == [(seed,) for seed in real_data.SEEDS]
+    everything = {f"Title {i} Text, {i}" for i in range(120)}
+    for task in parts.values():
+        drawn, rest = (
+            {row["text"] for row in rows} for rows in (task.train, task.test)
+        )
+        assert len(drawn) == 50 and len(rest) == 70
+        assert drawn | rest == everything
+    assert len({tuple(row["text"] for row in t.train) for t in parts.values()}) == 5
+
+
+def test_trecs_tested_questions_leave_its_training_rows(folder):
+    train, test = real_data.trec(folder)
+    assert [row["text"] for row in train] == ["Who is it ?", "Where is it ?"]
+    assert test == [{"text": "How many ?", "label_coarse": 4}]
