@@ -1,19 +1,13 @@
 """The base model's tool, from a made-up data folder to a model folder."""
 
 import dataclasses
-import io
 import json
-import lzma
 import pathlib
-import random
 import sys
-import tarfile
-import zipfile
 
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
 from flax import traverse_util
 
 from tfew_jax import checkpoint, models
@@ -21,170 +15,54 @@ from tfew_jax import checkpoint, models
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
-import make_base_model  # noqa: E402
 from base_model import (  # noqa: E402
     batches,
     card,
     corpora,
+    course,
     heldout,
+    losses,
     prompts,
     starts,
     teacher,
     training,
 )
 
-WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in ("a", "ei", "oo") for c in "lmnrst"]
-SHAPE = (
-    "--emb-dim=32 --num-heads=2 --mlp-dim=32 --num-encoder-layers=1 "
-    "--num-decoder-layers=1 --distil-steps=3 --mixed-steps=7 --rows=4 "
-    "--distil-tokens=64 --span-rows=2 --save-every=4"
-).split()
+
+@pytest.fixture
+def folder(tiny_base) -> pathlib.Path:
+    """Where the made-up data and what was made of it are."""
+    return tiny_base.root
 
 
-def sentence(rng: random.Random, length: int = 8) -> str:
-    return " ".join(rng.choice(WORDS) for _ in range(length)).capitalize() + "."
+def test_an_interrupted_run_ends_with_the_same_weights(tiny_base):
+    root = tiny_base.root
+    again = ("--run", f"{root}/again")
+    tiny_base.train(*again, "--out", f"{root}/stopped", "--stop-at=6")
+    tiny_base.train(*again, "--out", f"{root}/resumed")
+    whole = (root / "model/model.safetensors").read_bytes()
+    assert (root / "stopped/model.safetensors").read_bytes() != whole
+    assert (root / "resumed/model.safetensors").read_bytes() == whole
 
 
-def write_zip(path: pathlib.Path, members: dict[str, str]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, body in members.items():
-            archive.writestr(name, body)
-
-
-def write_data(folder: pathlib.Path) -> None:
-    """Small files in the formats of all corpora."""
-    rng = random.Random(0)
-
-    def lines(count: int) -> list[str]:
-        return [sentence(rng) for _ in range(count)]
-
-    (folder / "text").mkdir(parents=True)
-    (folder / "nltk").mkdir()
-    with tarfile.open(folder / "text/novels.tar.xz", "w:xz") as archive:
-        body = "\n\n".join(" ".join(lines(4)) for _ in range(40)).encode()
-        member = tarfile.TarInfo("novels/One.txt")
-        member.size = len(body)
-        archive.addfile(member, io.BytesIO(body))
-    with lzma.open(folder / "text/nlp_corpus.txt.xz", "wt") as file:
-        file.write("\n".join(lines(60)))
-    with lzma.open(folder / "text/wordnet_glosses.txt.xz", "wt") as file:
-        for word in WORDS:
-            file.write(f'{word}, {word}s: {sentence(rng)}; "{sentence(rng)}"\n')
-    pages = {
-        f"Title {n}": {
-            "title": f"Title {n}",
-            "extract": " ".join(lines(3)),
-            "description": sentence(rng, 3),
-            "topic": "AB"[n % 2],
-        }
-        for n in range(40)
-    }
-    (folder / "text/wiki_vital_summaries_en.json").write_text(json.dumps(pages))
-    for name in ("genesis", "inaugural", "state_union"):
-        write_zip(
-            folder / f"nltk/{name}.zip", {f"{name}/english.txt": " ".join(lines(20))}
-        )
-    speech = "".join(f"<LINE>{line}</LINE>" for line in lines(5))
-    write_zip(
-        folder / "nltk/shakespeare.zip", {"s/a.xml": f"<SPEECH>{speech}</SPEECH>"}
-    )
-    reviews = {
-        f"movie_reviews/{side}/cv{n:03}_1.txt": "\n".join(lines(6))
-        for side in ("neg", "pos")
-        for n in range(10)
-    }
-    write_zip(folder / "nltk/movie_reviews.zip", reviews)
-    for number, file in ((1, "Camera"), (2, "norton")):
-        marked = "\n".join(
-            f"lens[{'+-'[n % 2]}2]##{x}" for n, x in enumerate(lines(30))
-        )
-        write_zip(
-            folder / f"nltk/product_reviews_{number}.zip", {f"p/{file}.txt": marked}
-        )
-    sides = {
-        f"pros_cons/Integrated{s}.txt": "\n".join(f"<{s}>{x}</{s}>" for x in lines(40))
-        for s in ("Pros", "Cons")
-    }
-    write_zip(folder / "nltk/pros_cons.zip", sides)
-    compared = "\n".join(
-        f"<cs-1>\n{a}\n</cs-1>\n1_x (more)\n{b}"
-        for a, b in zip(lines(20), lines(20), strict=True)
-    )
-    write_zip(
-        folder / "nltk/comparative_sentences.zip", {"c/labeledSentences.txt": compared}
-    )
-
-
-def write_teacher(folder: pathlib.Path) -> None:
-    """A BERT of one layer with random weights."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", *WORDS]
-    pieces += [mark + c for c in "abcdefghijklmnopqrstuvwxyz" for mark in ("", "##")]
-    width, hidden = 8, 16
-    shapes = {
-        "embeddings.word_embeddings.weight": (len(pieces), width),
-        "embeddings.position_embeddings.weight": (128, width),
-        "embeddings.token_type_embeddings.weight": (2, width),
-    }
-    layer = "encoder.layer.0"
-    for name in ("self.query", "self.key", "self.value", "output.dense"):
-        shapes[f"{layer}.attention.{name}.weight"] = (width, width)
-        shapes[f"{layer}.attention.{name}.bias"] = (width,)
-    for name, size in (("intermediate", (hidden, width)), ("output", (width, hidden))):
-        shapes[f"{layer}.{name}.dense.weight"] = size
-        shapes[f"{layer}.{name}.dense.bias"] = size[:1]
-    for name in ("embeddings", f"{layer}.attention.output", f"{layer}.output"):
-        shapes[f"{name}.LayerNorm.weight"] = shapes[f"{name}.LayerNorm.bias"] = (width,)
-    arrays = {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
-    safetensors.numpy.save_file(arrays, folder / "model.safetensors")
-    (folder / "vocab.txt").write_text("\n".join(pieces))
-    config = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    (folder / "config.json").write_text(json.dumps(config))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> pathlib.Path:
-    """Data, teacher, held-out file, work folder and a model trained without a stop."""
-    root = tmp_path_factory.mktemp("base")
-    write_data(root / "data")
-    write_teacher(root / "teacher")
-    with lzma.open(root / "data/text/nlp_corpus.txt.xz", "rt") as file:
-        held_out = file.read().splitlines()[:3]
-    (root / "held.jsonl").write_text(
-        "\n".join(json.dumps({"text": text.upper()}) for text in held_out)
-    )
-    make_base_model.main(
-        f"prepare --data {root}/data --out {root}/work --teacher {root}/teacher "
-        f"--held-out {root}/held.jsonl --vocab-size 450 --emb-dim 32".split()
-    )
-    make_base_model.main(
-        [*f"train --work {root}/work --out {root}/model".split(), *SHAPE]
-    )
-    return root
-
-
-def test_an_interrupted_run_ends_with_the_same_weights(folder):
-    again = [*f"train --work {folder}/work --run {folder}/again".split(), *SHAPE]
-    make_base_model.main([*again, "--out", f"{folder}/stopped", "--stop-at=6"])
-    make_base_model.main([*again, "--out", f"{folder}/resumed"])
-    whole = (folder / "model/model.safetensors").read_bytes()
-    assert (folder / "stopped/model.safetensors").read_bytes() != whole
-    assert (folder / "resumed/model.safetensors").read_bytes() == whole
-
-
-def test_a_state_of_other_settings_is_refused(folder):
-    other = [*f"train --work {folder}/work --out {folder}/other".split(), *SHAPE]
-    with pytest.raises(ValueError, match="belongs to other settings"):
-        make_base_model.main([*other, "--mlp-dim=48"])
+def test_a_state_of_other_settings_is_refused_with_the_names_of_the_differing(
+    tiny_base,
+):
+    root = tiny_base.root
+    before = (root / "run/config.gin").read_text()
+    other = ("--run", f"{root}/run", "--out", f"{root}/other", "--gin.MLP_DIM=48")
+    with pytest.raises(ValueError, match=r"settings: course\.mlp_dim was 32, now 48"):
+        tiny_base.train(*other, "--gin.course.Course.rows=4")
+    assert not (root / "other").exists()
+    assert (root / "run/config.gin").read_text() == before
 
 
 def test_sentiment_is_asked_for_in_prompts_or_read_off_the_encoder(folder):
     def asked(*arguments):
         raise AssertionError("asked")
 
-    settings = training.Settings(sentiment="features")
-    data = batches.Data(folder / "work", without=settings.without)
+    without = course.Course(sentiment="features").without
+    data = batches.Data(folder / "work", without=without)
     data._makers["sentiment"] = asked
     for step in range(20):
         data.choice_batch(step, 8)
@@ -198,13 +76,13 @@ def test_sentiment_is_asked_for_in_prompts_or_read_off_the_encoder(folder):
 def test_the_head_reads_sentiment_where_it_is_known():
     pooled = np.eye(4, 32, dtype=np.float32)
     head = {"teacher_head": {"sentiment": np.full(32, 2.0, np.float32)}}
-    loss = training._sentiment_loss(head, pooled, np.array([1.0, -1, -1, -1]))
+    loss = losses.sentiment_loss(head, pooled, np.array([1.0, -1, -1, -1]))
     expected = np.log1p(np.exp(-2.0)) + 0.05 * 2.0
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     with pytest.raises(ValueError, match="prompts or features, not 'x'"):
-        training.Settings(sentiment="x")
+        course.Course(sentiment="x")
     with pytest.raises(ValueError, match="kept or fresh, not 'x'"):
-        training.Settings(decoder="x")
+        course.Course(decoder="x")
 
 
 def test_an_earlier_base_gives_its_layers_and_embeddings(folder):
@@ -248,15 +126,16 @@ def test_an_earlier_base_of_another_shape_is_refused(folder):
         starts.earlier_model(folder / "model", models.T5(config), params, data)
 
 
-def test_the_card_names_the_earlier_base(folder):
-    arguments = [*f"train --work {folder}/work --out {folder}/later".split(), *SHAPE]
-    arguments += ["--run", f"{folder}/later_run", "--start", f"{folder}/model"]
-    make_base_model.main([*arguments, "--decoder", "fresh"])
-    text = (folder / "later/README.md").read_text()
-    assert corpora.file_hash(folder / "model/model.safetensors") in text
-    assert "--decoder fresh --start EARLIER" in text
+def test_the_card_names_the_earlier_base(tiny_base):
+    root = tiny_base.root
+    places = ("--run", f"{root}/later_run", "--out", f"{root}/later")
+    start = ("--start", f"{root}/model", "--gin.course.Course.decoder='fresh'")
+    tiny_base.train(*places, *start)
+    text = (root / "later/README.md").read_text()
+    assert corpora.file_hash(root / "model/model.safetensors") in text
+    assert "--gin.'course.Course.decoder='\"'\"'fresh'\"'\"'' --start EARLIER" in text
     assert "Its decoder is not taken over" in text
-    assert str(folder) not in text
+    assert str(root) not in text
 
 
 def test_the_model_folder_loads_with_the_shape_that_was_asked_for(folder):
@@ -282,7 +161,7 @@ def test_the_card_counts_the_refused_rows_and_names_no_folder_of_the_machine(fol
 def test_the_card_says_how_sentiment_was_taught(folder):
     manifest = json.loads((folder / "work/manifest.json").read_text())
     cards = {
-        way: card.render(manifest, [], training.Settings(sentiment=way), 1)
+        way: card.render(manifest, [], course.Course(sentiment=way), 1)
         for way in ("prompts", "features")
     }
     assert "No prompt of it asks for sentiment" in cards["features"]
@@ -334,30 +213,45 @@ def test_a_missing_held_out_path_is_an_error(tmp_path):
         heldout.HeldOut.from_paths([tmp_path / "nothing"])
 
 
-def test_span_corruption_can_be_undone():
-    tokens = np.arange(10, 70)
-    inputs, targets = batches.corrupt(tokens, np.random.default_rng(3), 500)
-    assert inputs[-1] == targets[-1] == 1
-    spans: dict[int, list[int]] = {}
-    for token in targets[:-1].tolist():
-        if token >= 400:
-            spans[token] = current = []
-        else:
-            current.append(token)
-    restored = []
-    for token in inputs[:-1].tolist():
-        restored += spans[token] if token >= 400 else [token]
-    assert restored == tokens.tolist()
-    assert list(spans) == [499 - n for n in range(len(spans))]
+def test_span_corruption_of_a_batch_can_be_undone(folder):
+    data = batches.Data(folder / "work")
+    batch = data.language_batch("span", 3, 8)
+    assert batch["tokens"].shape == (8, 64)
+    assert batch["choices"].shape == (8, 1, 16)
+    running = {tuple(data.running[i][:70].tolist()) for i in range(len(data.running))}
+    for inputs, targets in zip(batch["tokens"], batch["choices"][:, 0], strict=True):
+        inputs, targets = inputs[inputs > 0].tolist(), targets[targets > 0].tolist()
+        assert inputs[-1] == targets[-1] == 1
+        spans: dict[int, list[int]] = {}
+        for token in targets[:-1]:
+            if token >= 350:  # the sentinels of 450 pieces
+                spans[token] = current = []
+            else:
+                current.append(token)
+        restored = []
+        for token in inputs[:-1]:
+            restored += spans[token] if token >= 350 else [token]
+        assert tuple(restored) in running
+        assert list(spans) == [449 - n for n in range(len(spans))]
+
+
+def test_a_prefix_and_what_follows_it_are_a_window_of_running_text(folder):
+    data = batches.Data(folder / "work")
+    batch = data.language_batch("prefix_lm", 3, 8)
+    running = {tuple(data.running[i][:64].tolist()) for i in range(len(data.running))}
+    for inputs, targets in zip(batch["tokens"], batch["choices"][:, 0], strict=True):
+        inputs, targets = inputs[inputs > 0].tolist(), targets[targets > 0].tolist()
+        assert inputs.pop() == targets.pop() == 1
+        assert (*inputs, *targets) in running
 
 
 def test_batches_depend_on_the_step_alone(folder):
-    settings = training.Settings(distil_steps=2, rows=4, distil_tokens=64, span_rows=2)
+    short = course.Course(distil_steps=2, rows=4, distil_tokens=64, span_rows=2)
     first, second = (batches.Data(folder / "work") for _ in range(2))
-    training.batch_at(second, settings, 9)
+    training.batch_at(second, short, 9)
     for step in range(9):
-        kind, batch = training.batch_at(first, settings, step)
-        other_kind, other = training.batch_at(second, settings, step)
+        kind, batch = training.batch_at(first, short, step)
+        other_kind, other = training.batch_at(second, short, step)
         assert kind == other_kind
         for name in batch:
             np.testing.assert_array_equal(batch[name], other[name])

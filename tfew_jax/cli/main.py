@@ -13,7 +13,16 @@ from typing import NoReturn
 
 import tfew_jax
 from tfew_jax.cli import eval as eval_command
-from tfew_jax.cli import fewshot, infer, prepare, report, tasks, templates, train
+from tfew_jax.cli import (
+    fewshot,
+    flags,
+    infer,
+    prepare,
+    report,
+    tasks,
+    templates,
+    train,
+)
 
 _COMMANDS = {
     "fewshot": fewshot,
@@ -71,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments after the program's name; those of the process if None.
     """
-    args = make_parser().parse_args(_join_gin_flags(argv))
+    args = make_parser().parse_args(flags.join(argv))
     try:
         return _COMMANDS[args.command].run(args)
     except KeyboardInterrupt as interrupt:
@@ -98,16 +107,6 @@ def one_line(error: BaseException) -> str:
 
 def _say(args: argparse.Namespace, message: str) -> None:
     print(f"tfew {args.command}: {message}", file=sys.stderr)
-
-
-def _join_gin_flags(argv: Sequence[str] | None) -> list[str]:
-    """T5X's `--gin.NAME=VALUE` as `--gin_bindings=NAME=VALUE`."""
-    argv = sys.argv[1:] if argv is None else argv
-    prefix = "--gin."
-    return [
-        f"--gin_bindings={arg[len(prefix) :]}" if arg.startswith(prefix) else arg
-        for arg in argv
-    ]
 
 
 if __name__ == "__main__":

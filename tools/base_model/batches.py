@@ -1,25 +1,33 @@
 """Training batches from the prepared arrays; `batch_at(step)` is a pure function."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from base_model import prompts, ragged, vocabulary
+from tfew_jax import types
+from tfew_jax.data import objectives, tokenizer
 
-_EOS = 1
 _LENGTHS = (12, 16, 24, 32, 48, 64, 80)
+MAX_INPUTS = _LENGTHS[-1]
 _MAX_PART = 48  # tokens of a text inside a prompt
 _MAX_PHRASE = 6  # tokens of an answer, end token not counted
+MAX_TARGETS = _MAX_PHRASE + 2  # a capital and the end token
 _SHORT_PHRASE = 3  # the same in most batches: short answers are cheap
 _SHORT_SHARE = 0.75
 _OPTIONS_SHARE = 0.2  # of the batches: rows name their choices
 _SMALL_SHARE = 0.15  # of the texts: without capitals
 _CHOICE_STYLES = {"as they are": 0.6, "small": 0.2, "capitalised": 0.2}
+_LANGUAGE_LENGTHS = {
+    "span": {"inputs": 64, "targets": 16},
+    "prefix_lm": {"inputs": 64, "targets": 64},
+}
+_LANGUAGE_STREAMS = {"span": 2, "prefix_lm": 3}
 _TEMPERATURE = 0.07  # of the teacher's similarities as a distribution over choices
 # kind of row, share of a batch; of the others where one is left out
 _MIXTURE = (
@@ -56,14 +64,6 @@ def bucket(length: int) -> int:
     return next((size for size in _LENGTHS if size >= length), _LENGTHS[-1])
 
 
-def pad(rows: Sequence[np.ndarray], length: int) -> Int[np.ndarray, "rows length"]:
-    """Rows as one array, cut at `length`, zeros behind."""
-    out = np.zeros((len(rows), length), np.int32)
-    for number, row in enumerate(rows):
-        out[number, : min(len(row), length)] = row[:length]
-    return out
-
-
 class Data:
     """The arrays of a work folder and the batches drawn from them."""
 
@@ -72,6 +72,9 @@ class Data:
     ):
         """Reads the arrays; `without` names kinds of prompted rows to leave out."""
         self.seed = seed
+        self.has_teacher = (work / "vectors.npy").is_file()
+        # A topic is what the teacher finds similar.
+        without = without if self.has_teacher else (*without, "topic")
         self._mixture = [(k, share) for k, share in _MIXTURE if k not in without]
         self.manifest = json.loads((work / "manifest.json").read_text("utf-8"))
         self.vocab_size = self.manifest["vocab_size"]
@@ -80,9 +83,16 @@ class Data:
         self.following = ragged.Ragged.load(work, "following")
         self.phrases = ragged.Ragged.load(work, "phrases")
         self.running = ragged.Ragged.load(work, "running")
-        self.vectors = np.load(work / "vectors.npy")
-        self.phrase_vectors = np.load(work / "phrase_vectors.npy")
-        self.nearest = np.load(work / "nearest.npy")
+        self._runs_on = np.flatnonzero(self.running.lengths >= 2)
+        spelling = tokenizer.Tokenizer(work / "sentencepiece.model")
+        self._objectives: dict[str, objectives.Objective] = {
+            "span": objectives.SpanCorruption(tokenizer=spelling),
+            "prefix_lm": objectives.PrefixLM(),
+        }
+        if self.has_teacher:
+            self.vectors = np.load(work / "vectors.npy")
+            self.phrase_vectors = np.load(work / "phrase_vectors.npy")
+            self.nearest = np.load(work / "nearest.npy")
         facts = json.loads((work / "texts.json").read_text("utf-8"))
         kinds, self.labels = np.array(facts["kinds"]), facts["labels"]
         names = json.loads((work / "phrases.json").read_text("utf-8"))
@@ -110,12 +120,8 @@ class Data:
         self._makers: dict[str, Callable[[Any, int, int], Draft]] = {
             "topic": self._topic,
             "sentiment": self._sentiment,
-            "definition": lambda rng, text, most: self._named(
-                rng, text, most, prompts.DEFINITION
-            ),
-            "title": lambda rng, text, most: self._named(
-                rng, text, most, prompts.TITLE
-            ),
+            "definition": functools.partial(self._named, prompts.DEFINITION),
+            "title": functools.partial(self._named, prompts.TITLE),
             "pair": self._pair,
             "comparative": self._comparative,
         }
@@ -204,7 +210,7 @@ class Data:
             fillings = [tokens, self._listed(rng, choices)]
             first = number >= prompts.OPTIONS_FIRST
             tokens = self._fill(wording, fillings[::-1] if first else fillings)
-        return np.append(tokens, _EOS)
+        return np.append(tokens, types.EOS_ID)
 
     def _draw(
         self, rng: np.random.Generator, options: Sequence[Any] | np.ndarray
@@ -242,7 +248,7 @@ class Data:
         return self._phrase_draft(rng, self._draw(rng, prompts.TOPIC), text, ids)
 
     def _named(
-        self, rng: np.random.Generator, text: int, most: int, templates: Sequence[str]
+        self, templates: Sequence[str], rng: np.random.Generator, text: int, most: int
     ) -> Draft:
         answer = int(self._answers[text])
         pools = self._pools[most]
@@ -311,19 +317,19 @@ class Data:
         below = max((size for size in _LENGTHS if size < length), default=0)
         pool = np.flatnonzero((lengths + 1 > below) & (lengths + 1 <= length))
         chosen = rng.choice(pool, max(8, num_tokens // length))
-        rows = [np.append(self.texts[i], _EOS) for i in chosen]
+        rows = [np.append(self.texts[i], types.EOS_ID) for i in chosen]
         vectors = self.vectors[chosen].astype(np.float32)
         sentiment = np.nan_to_num(self.sentiment[chosen], nan=-1.0).astype(np.float32)
         arrays = {"vectors": vectors, "sentiment": sentiment}
-        return {"tokens": pad(rows, length), **arrays}
+        return {"tokens": ragged.pad(rows, length), **arrays}
 
     def choice_batch(self, step: int, size: int) -> dict[str, np.ndarray]:
         """Prompted rows of all kinds, of similar length.
 
         Returns:
             tokens [batch, length], choices [batch, 4, target_length] with end tokens,
-            target [batch, 4] (sums to one), vectors [batch, teacher] and has_vector
-            [batch] for the rows whose input should have that sentence vector.
+            target [batch, 4] (sums to one); with a teacher vectors [batch, teacher] and
+            has_vector [batch] for rows whose input should have that sentence vector.
         """
         rng = self._rng(step, 1)
         kinds, shares = zip(*self._mixture, strict=True)
@@ -345,16 +351,18 @@ class Data:
         for number, draft in enumerate(drafts):
             styled = self._styled(rng, draft.choices)
             inputs.append(self._inputs(rng, draft, styled, options))
-            ended = [np.append(choice, _EOS) for choice in styled]
-            choices[number, : len(ended)] = pad(ended, width)
+            ended = [np.append(choice, types.EOS_ID) for choice in styled]
+            choices[number, : len(ended)] = ragged.pad(ended, width)
             target[number, : len(ended)] = draft.target
         length = bucket(max(map(len, inputs)))
+        tokens = ragged.pad(inputs, length)
+        batch = {"tokens": tokens, "choices": choices, "target": target}
+        if not self.has_teacher:
+            return batch
         texts = np.array([draft.text for draft in drafts])
-        return {
-            "tokens": pad(inputs, length),
-            "choices": choices,
-            "target": target,
-            "vectors": self.vectors[np.maximum(texts, 0)].astype(np.float32),
+        vectors = self.vectors[np.maximum(texts, 0)].astype(np.float32)
+        return batch | {
+            "vectors": vectors,
             "has_vector": (texts >= 0).astype(np.float32),
         }
 
@@ -362,35 +370,22 @@ class Data:
         extra = int(min(self.following.lengths[text], 28)) if kind == "pair" else 0
         return int(self.texts.lengths[text]) + extra
 
-    def span_batch(self, step: int, size: int) -> dict[str, np.ndarray]:
-        """Span corruption: tokens [batch, 64] and targets [batch, 1, 24]."""
-        rng = self._rng(step, 2)
-        chosen = rng.integers(len(self.running), size=size)
-        pairs = [corrupt(self.running[i][:62], rng, self.vocab_size) for i in chosen]
-        inputs, targets = zip(*pairs, strict=True)
-        return {"tokens": pad(inputs, 64), "choices": pad(targets, 24)[:, None]}
+    def language_batch(self, kind: str, step: int, size: int) -> dict[str, np.ndarray]:
+        """Running text by the objective span or prefix_lm.
 
-
-def corrupt(
-    tokens: np.ndarray, rng: np.random.Generator, vocab_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """T5's span corruption: 15 % of the tokens in spans of three on average.
-
-    Returns:
-        Inputs with a sentinel for each removed span, and targets: each sentinel with
-        the span it stands for. Both end with the end token.
-    """
-    inputs: list[int] = []
-    targets: list[int] = []
-    position, number = 0, 0
-    while position < len(tokens):
-        if rng.random() < 0.15 / 3 / 0.85 and number < vocabulary.NUM_SENTINELS:
-            length = int(rng.integers(1, 6))
-            mark = vocabulary.sentinel(number, vocab_size)
-            inputs.append(mark)
-            targets += [mark, *map(int, tokens[position : position + length])]
-            position, number = position + length, number + 1
-        else:
-            inputs.append(int(tokens[position]))
-            position += 1
-    return np.array([*inputs, _EOS]), np.array([*targets, _EOS])
+        Returns:
+            tokens [batch, length] and choices [batch, 1, target_length], the targets.
+        """
+        rng = self._rng(step, _LANGUAGE_STREAMS[kind])
+        objective, lengths = self._objectives[kind], _LANGUAGE_LENGTHS[kind]
+        most = objective.num_tokens(lengths)
+        chosen = rng.choice(self._runs_on, size)
+        texts = [self.running[i][:most].astype(np.int32) for i in chosen]
+        found = [objective.make_pair(text, rng) for text in texts]
+        pairs = [pair for pair in found if pair is not None]
+        targets = ragged.pad([pair.targets for pair in pairs], lengths["targets"])
+        inputs = [pair.inputs for pair in pairs]
+        return {
+            "tokens": ragged.pad(inputs, lengths["inputs"]),
+            "choices": targets[:, None],
+        }

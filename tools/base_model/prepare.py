@@ -1,6 +1,7 @@
 """Corpora to token arrays: selection, held-out check, vocabulary, teacher vectors.
 
-What a work folder holds afterwards:
+What a work folder holds afterwards (without a teacher none of its vectors, and no
+nearest.npy and embedding.npy):
 
 - sentencepiece.model
 - texts.{tokens,offsets}.npy and texts.json: short texts with a teacher vector, and for
@@ -9,7 +10,7 @@ What a work folder holds afterwards:
 - nearest.npy [texts, 32]: the phrases the teacher finds most similar to each text
 - sentiment.npy [texts]: probability of "positive" where it is known well enough
 - running.{tokens,offsets}.npy: paragraphs for span corruption
-- embedding.npy [vocab, embed]: initial token embeddings
+- embedding.npy [vocab, embed]: initial token embeddings of the widest model
 - proxies/*.jsonl: rows held back from training, for comparing recipes
 - manifest.json: settings, corpora with hashes, counts
 """
@@ -22,8 +23,10 @@ import pathlib
 import random
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from base_model import corpora, embedding, heldout, probe, ragged, vocabulary
 from base_model import teacher as teacher_lib
@@ -31,6 +34,7 @@ from base_model import teacher as teacher_lib
 log = logging.getLogger(__name__)
 
 NUM_NEAREST = 32
+_TAUGHT = ("embedding.npy", "phrase_vectors.npy", "vectors.npy", "nearest.npy")
 _PROXY_FILES = ("norton", "Linksys_Router", "Diaper_Champ")  # product_reviews_2
 _QUOTA = {  # texts with a teacher vector, at scale 1
     "nlp_corpus": 34_000,
@@ -201,6 +205,12 @@ def _running(texts: Sequence[corpora.Text], size: int, rng: random.Random) -> li
     return rng.sample(windows, min(size, len(windows)))
 
 
+def _topics(data: pathlib.Path) -> dict[str, str]:
+    """Topic of each page, by its title."""
+    pages = json.loads((data / "text/wiki_vital_summaries_en.json").read_text("utf-8"))
+    return {corpora.clean(p["title"]): p["topic"] for p in pages.values()}
+
+
 def _nearest(
     vectors: np.ndarray, candidates: np.ndarray, block: int = 2_048
 ) -> np.ndarray:
@@ -220,7 +230,7 @@ def run(
     *,
     data: pathlib.Path,
     out: pathlib.Path,
-    teacher: pathlib.Path,
+    teacher: pathlib.Path | None = None,
     held_out: Sequence[pathlib.Path] = (),
     scale: float = 1.0,
     vocab_size: int = 8_192,
@@ -232,63 +242,95 @@ def run(
     Args:
         data: Folder with the files of `corpora.CORPORA`.
         out: Work folder.
-        teacher: Model folder or wheel of the sentence encoder.
+        teacher: Model folder or wheel of the sentence encoder, if there is one.
         held_out: Files and folders with rows that must not be trained on.
         scale: Share of the usual number of texts; small for trials.
         vocab_size: Rows of the embedding table, 100 sentinels included.
-        emb_dim: Width of the base model.
+        emb_dim: Width of the widest model that will be trained.
         seed: Seed of every random choice.
     """
     rng = random.Random(seed)
     out.mkdir(parents=True, exist_ok=True)
     checker = heldout.HeldOut.from_paths(held_out)
     texts, table = read_corpora(data, checker)
-    pages = json.loads((data / "text/wiki_vital_summaries_en.json").read_text("utf-8"))
-    topics = {corpora.clean(p["title"]): p["topic"] for p in pages.values()}
-    texts, proxies = hold_back(texts, topics, rng)
+    texts, proxies = hold_back(texts, _topics(data), rng)
     chosen = select(texts, scale, rng)
     sample = rng.sample(texts, min(len(texts), int(150_000 * scale) + 2_000))
-    vocabulary.train(
-        [t.text for t in chosen + sample], out / "sentencepiece.model", vocab_size
-    )
+    spelled = [t.text for t in chosen + sample]
+    vocabulary.train(spelled, out / "sentencepiece.model", vocab_size)
     pieces = vocabulary.load(out / "sentencepiece.model")
     candidates = phrases(texts, chosen, scale)
     log.info("%d texts, %d phrases", len(chosen), len(candidates))
-    for name, lists in (
-        ("texts", [t.text for t in chosen]),
-        ("following", _neighbours(chosen, texts)),
-        ("phrases", candidates),
-        ("running", _running(texts, int(90_000 * scale) + 50, rng)),
-    ):
+    arrays: dict[str, Sequence[str]] = {
+        "texts": [t.text for t in chosen],
+        "following": _neighbours(chosen, texts),
+        "phrases": candidates,
+        "running": _running(texts, int(90_000 * scale) + 50, rng),
+    }
+    for name, lists in arrays.items():
         ragged.Ragged.from_lists(pieces.encode(lists)).save(out, name)
-    encoder = teacher_lib.load(teacher)
-    table_rows = embedding.initial(encoder, pieces, vocab_size, emb_dim)
-    np.save(out / "embedding.npy", table_rows)
-    phrase_vectors = encoder.vectors(candidates)
-    np.save(out / "phrase_vectors.npy", phrase_vectors)
-    vectors = encoder.vectors([t.text for t in chosen])
-    np.save(out / "vectors.npy", vectors)
-    np.save(out / "nearest.npy", _nearest(vectors, phrase_vectors))
-    kinds = [t.kind for t in chosen]
-    labels = [t.label for t in chosen]
+    encoder = teacher and teacher_lib.load(teacher)
+    vectors = _teach(encoder, pieces, (vocab_size, emb_dim), arrays, out)
     np.save(out / "sentiment.npy", probe.sentiment(vectors, chosen))
-    _write(out / "texts.json", {"kinds": kinds, "labels": labels})
-    _write(out / "phrases.json", candidates)
-    (out / "proxies").mkdir(exist_ok=True)
-    for name, rows in proxies.items():
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (out / "proxies" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    _write_facts(out, chosen, candidates, proxies)
     settings = {
         "vocab_size": vocab_size,
         "emb_dim": emb_dim,
         "scale": scale,
         "seed": seed,
         "held_out": sorted(path.name for path in held_out),
-        "teacher_sha256": corpora.file_hash(teacher) if teacher.is_file() else None,
+        "teacher_sha256": _hash(teacher),
         "counts": {"texts": len(chosen), "phrases": len(candidates)},
         "corpora": table,
     }
     _write(out / "manifest.json", settings)
+
+
+def _teach(
+    encoder: teacher_lib.Teacher | None,
+    pieces: Any,
+    shape: tuple[int, int],
+    arrays: dict[str, Sequence[str]],
+    out: pathlib.Path,
+) -> Float[np.ndarray, "texts teacher"] | None:
+    """Write what the teacher says of pieces, and of the arrays' texts and phrases.
+
+    Returns:
+        The vectors of the texts; None without a teacher, where nothing is written and
+        what an earlier one said is removed.
+    """
+    if encoder is None:
+        for name in _TAUGHT:
+            (out / name).unlink(missing_ok=True)
+        return None
+    phrases = encoder.vectors(arrays["phrases"])
+    vectors = encoder.vectors(arrays["texts"])
+    table = embedding.initial(encoder, pieces, *shape)
+    taught = (table, phrases, vectors, _nearest(vectors, phrases))
+    for name, array in zip(_TAUGHT, taught, strict=True):
+        np.save(out / name, array)
+    return vectors
+
+
+def _write_facts(
+    out: pathlib.Path,
+    chosen: Sequence[corpora.Text],
+    candidates: Sequence[str],
+    proxies: dict[str, list[dict[str, object]]],
+) -> None:
+    """Write what is known of the texts, the phrases, and the rows held back."""
+    facts = {"kinds": [t.kind for t in chosen], "labels": [t.label for t in chosen]}
+    _write(out / "texts.json", facts)
+    _write(out / "phrases.json", candidates)
+    (out / "proxies").mkdir(exist_ok=True)
+    for name, rows in proxies.items():
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (out / "proxies" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def _hash(teacher: pathlib.Path | None) -> str | None:
+    is_file = teacher is not None and teacher.is_file()
+    return corpora.file_hash(teacher) if is_file else None
 
 
 def _write(path: pathlib.Path, value: object) -> None:

@@ -20,17 +20,22 @@ _SURE = 0.93  # probability an unlabelled sentence needs
 
 
 def sentiment(
-    vectors: Float[np.ndarray, "texts embed"], texts: Sequence[corpora.Text]
+    vectors: Float[np.ndarray, "texts embed"] | None, texts: Sequence[corpora.Text]
 ) -> Float[np.ndarray, "texts"]:
-    """Probability that a text is positive; NaN where it is not known well enough."""
-    features = vectors.astype(np.float32) * np.sqrt(vectors.shape[1])
+    """Probability that a text is positive; NaN where it is not known well enough.
+
+    Args:
+        vectors: The teacher's; without a teacher the labels are taken as they are.
+        texts: The texts.
+    """
     kinds = np.array([t.kind for t in texts])
     labelled = np.isin(kinds, _REVIEWS)
     labels = np.array([t.label if t.kind in _REVIEWS else -1 for t in texts], int)
     out = np.full(len(texts), np.nan, np.float32)
-    if min(np.bincount(labels[labelled], minlength=2)) < 10:
+    if vectors is None or min(np.bincount(labels[labelled], minlength=2)) < 10:
         out[labelled] = labels[labelled]
         return out
+    features = vectors.astype(np.float32) * np.sqrt(vectors.shape[1])
     model = linear_model.LogisticRegression(C=0.05, max_iter=300)
     both = model_selection.cross_val_predict(
         model, features[labelled], labels[labelled], cv=5, method="predict_proba"

@@ -1,4 +1,4 @@
-"""Lists of token lists as two flat arrays on disk."""
+"""Token lists of different lengths: two flat arrays on disk, padded ones in a batch."""
 
 import dataclasses
 import pathlib
@@ -45,3 +45,11 @@ class Ragged:
             np.load(folder / f"{name}.tokens.npy"),
             np.load(folder / f"{name}.offsets.npy"),
         )
+
+
+def pad(rows: Sequence[np.ndarray], length: int) -> Int[np.ndarray, "rows length"]:
+    """Rows as one array, cut at `length`, zeros behind."""
+    out = np.zeros((len(rows), length), np.int32)
+    for number, row in enumerate(rows):
+        out[number, : min(len(row), length)] = row[:length]
+    return out

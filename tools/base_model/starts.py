@@ -17,7 +17,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Float
 
-from base_model import batches, vocabulary
+from base_model import batches, ragged, vocabulary
 from tfew_jax import checkpoint, models
 
 _HEAD_TEXTS = 20_000
@@ -59,7 +59,7 @@ def _pooled(
     pooled = []
     for start in range(0, len(chosen), 512):
         rows = [np.append(data.texts[i], 1) for i in chosen[start : start + 512]]
-        tokens = batches.pad(rows, _READOUT_LENGTH)
+        tokens = ragged.pad(rows, _READOUT_LENGTH)
         encoded = model.apply(variables, jnp.asarray(tokens), method="encode")[0]
         mask = (tokens > 0)[..., None]
         pooled.append((np.asarray(encoded) * mask).sum(1) / mask.sum(1))
@@ -83,7 +83,7 @@ def earlier_model(
     Args:
         folder: Model folder with the same shape, whatever its vocabulary.
         model: The new model.
-        params: Its parameters with the training head, for their form.
+        params: Its parameters, for their form; with the training head if there is one.
         data: The new vocabulary, and texts to fit the head on.
         keep_decoder: Whether the decoder's layers are the earlier ones, too.
 
@@ -108,6 +108,8 @@ def earlier_model(
     table = np.asarray(old[name], np.float32)
     flat[name] = jnp.asarray(_translated(np.array(flat[name]), table, pieces, data))
     moved = traverse_util.unflatten_dict(flat)
+    if head not in flat:
+        return moved
     chosen = _short_texts(data, _READOUT_TEXTS)
     pooled = _pooled(model, moved, data, chosen).astype(np.float64)
     fitted = _ridge(pooled, data.vectors[chosen].astype(np.float64))
