@@ -22,6 +22,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 _KINDS = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
 
 
+class MismatchError(ValueError):
+    """Arrays that are not those of a config."""
+
+
 def flatten(params: Params) -> dict[str, Any]:
     """Nested tree to {path: leaf}."""
     return traverse_util.flatten_dict(dict(params), sep="/")
@@ -74,7 +78,8 @@ def check(found: Shapes, expected: Shapes, *, source: str, advice: str) -> None:
     """Compares the arrays of a file with what a config asks for.
 
     Raises:
-        ValueError: Naming the first missing, unexpected or differently shaped array.
+        MismatchError: Naming the first missing, unexpected or differently shaped
+            array.
     """
     for word, names in (
         ("lacks", sorted(expected.keys() - found.keys())),
@@ -82,10 +87,12 @@ def check(found: Shapes, expected: Shapes, *, source: str, advice: str) -> None:
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ValueError(f"{source} {word} {', '.join(names[:3])}{more}; {advice}")
+            raise MismatchError(
+                f"{source} {word} {', '.join(names[:3])}{more}; {advice}"
+            )
     for name in sorted(expected):
         if found[name] != expected[name]:
-            raise ValueError(
+            raise MismatchError(
                 f"{source}: {name} has shape {found[name]}, expected {expected[name]}; "
                 f"{advice}"
             )

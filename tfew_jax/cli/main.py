@@ -17,12 +17,14 @@ from tfew_jax.cli import (
     fewshot,
     flags,
     infer,
+    params,
     prepare,
     report,
     tasks,
     templates,
     train,
 )
+from tfew_jax.cli import inspect as inspect_command
 
 _COMMANDS = {
     "fewshot": fewshot,
@@ -31,6 +33,8 @@ _COMMANDS = {
     "infer": infer,
     "prepare": prepare,
     "report": report,
+    "inspect": inspect_command,
+    "params": params,
     "tasks": tasks,
     "templates": templates,
 }

@@ -138,6 +138,23 @@ class Tokenizer:
                 f"{self.vocab_size - 1}"
             )
 
+    def piece(self, token: int) -> str:
+        """How the vocabulary writes an id: its piece, or `<extra_id_n>`."""
+        if token in self._sentinels:
+            return f"<extra_id_{self._sentinels[token]}>"
+        self._check_id(token)
+        return self._pieces.id_to_piece(token)
+
+    def is_text(self, token: int) -> bool:
+        """Whether an id stands for text: no pad, end, `<unk>`, control id or sentinel.
+
+        Ids that the vocabulary does not have stand for none.
+        """
+        if not 0 <= token < self.num_pieces or token in self._sentinels:
+            return False
+        marks = (self._pieces.is_control, self._pieces.is_unknown)
+        return not any(is_mark(token) for is_mark in (*marks, self._pieces.is_unused))
+
     def count_unknown(self, ids: Sequence[int]) -> int:
         """How many of the ids are `<unk>`: pieces the vocabulary cannot spell."""
         return sum(token == types.UNK_ID for token in ids)

@@ -262,14 +262,24 @@ def load_adapter(
         adapter.check(base.config, source="the adapter, for the given base")
         _note_another_base(adapter, base, "the adapter")
         return adapter
-    path = pathlib.Path(adapter).expanduser()
-    if (path / directory.SETTINGS).exists():
-        if not (path / directory.FINISHED).exists():
-            raise ValueError(f"the run in {path} is not finished; start it again")
-        path = path / "adapter"
+    path = adapter_path(adapter)
     adapter = interop.load_adapter(path, base.config)
     _note_another_base(adapter, base, str(path))
     return adapter
+
+
+def adapter_path(path: PathLike) -> pathlib.Path:
+    """Where an adapter lies, given its path or the directory of a finished run.
+
+    Raises:
+        ValueError: If the run is not finished.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not (path / directory.SETTINGS).exists():
+        return path
+    if not (path / directory.FINISHED).exists():
+        raise ValueError(f"the run in {path} is not finished; start it again")
+    return path / "adapter"
 
 
 def _note_another_base(adapter: checkpoint.Adapter, base: Base, source: str) -> None:

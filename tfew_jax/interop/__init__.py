@@ -1,15 +1,38 @@
 """Other people's files: one module a format, and what tells the formats apart."""
 
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
 
 from tfew_jax import checkpoint
 from tfew_jax.checkpoint import adapter as native_adapter
-from tfew_jax.checkpoint import files, layout, model
+from tfew_jax.checkpoint import files, layout, model, tensors
 from tfew_jax.interop import huggingface, peft, t5x, tfew
 from tfew_jax.models.config import T5Config
 
-__all__ = ["huggingface", "load_adapter", "load_model", "peft", "t5x", "tfew"]
+__all__ = [
+    "Embedding",
+    "huggingface",
+    "load_adapter",
+    "load_config",
+    "load_embedding",
+    "load_model",
+    "peft",
+    "t5x",
+    "tfew",
+]
+
+_EMBEDDING = "token_embedder/embedding"
+
+
+class Embedding(NamedTuple):
+    """What turns token ids into vectors, in the dtype of its file."""
+
+    table: Shaped[np.ndarray, "vocab embed"]
+    vocabulary: Path | None  # SentencePiece file beside it
 
 
 def load_model(
@@ -37,15 +60,62 @@ def load_model(
             given settings.
     """
     directory = Path(path)
+    reader = _reader(directory)
+    if reader is None:
+        return _load_native(directory, config=config, dtype=dtype, flags=flags)
+    return reader.load_model(directory, config=config, dtype=dtype, **flags)
+
+
+def load_config(path: str | Path) -> T5Config:
+    """The sizes of a model that `load_model` reads, without its parameters.
+
+    Raises:
+        ValueError: If it is no model, or its arrays are not those of its config.
+    """
+    directory = Path(path)
+    reader = _reader(directory)
+    if reader is None:
+        settings = directory / "config.json"
+        return model.read_config(files.read_json(settings).get("model"), path=settings)
+    return reader.load_config(directory)
+
+
+def load_embedding(path: str | Path) -> Embedding:
+    """The embedding table of a model that `load_model` reads, and nothing else of it.
+
+    Raises:
+        ValueError: If it is no model, or the table is missing or damaged.
+    """
+    directory = Path(path)
+    reader = _reader(directory)
+    if reader is not None:
+        table = reader.load_embedding(directory)
+    else:
+        weights = directory / "model.safetensors"
+        with tensors.open_file(weights) as file:
+            if _EMBEDDING not in file.shapes:
+                raise ValueError(f"{weights} lacks {_EMBEDDING}; copy it again")
+            table = model.checked(file.read(_EMBEDDING), _EMBEDDING, weights)
+    names = (model.VOCABULARY, huggingface.VOCABULARY)
+    found = [directory / name for name in names if (directory / name).exists()]
+    return Embedding(table, found[0] if found else None)
+
+
+def _reader(directory: Path) -> ModuleType | None:
+    """The module that reads a model directory, or None for our own format.
+
+    Raises:
+        ValueError: If it is no model.
+    """
     if not directory.is_dir():
         raise ValueError(f"model {directory} is not a directory; {_formats(directory)}")
     if t5x.is_checkpoint(directory):
-        return t5x.load_model(directory, config=config, dtype=dtype, **flags)
+        return t5x
     settings = directory / "config.json"
     if settings.exists() and files.read_json(settings).get("format") == model.FORMAT:
-        return _load_native(directory, config=config, dtype=dtype, flags=flags)
+        return None
     if huggingface.is_model(directory):
-        return huggingface.load_model(directory, config=config, dtype=dtype, **flags)
+        return huggingface
     raise ValueError(f"model {directory}: {_formats(directory)}")
 
 

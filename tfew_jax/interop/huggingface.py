@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from tfew_jax import checkpoint
 from tfew_jax.checkpoint import files, layout, model, tensors
@@ -23,7 +24,7 @@ from tfew_jax.types import Params
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_VOCABULARY = "spiece.model"
+VOCABULARY = "spiece.model"
 _EMBEDDING = "token_embedder/embedding"
 _LOGITS = "decoder/logits_dense/kernel"
 _TIED_COPIES = ("encoder.embed_tokens", "decoder.embed_tokens")
@@ -68,31 +69,68 @@ def load_model(
     directory = Path(directory)
     with _open_weights(directory) as (source, found):
         modules, tied = _resolve(found, source)
-        shapes = {
-            path: shape[::-1] if names.is_transposed(path) else shape
-            for path, shape in ((p, found[n].shapes[n]) for p, n in modules.items())
-        }
-        if config is None:
-            settings = _settings(directory, shapes, tied=tied, source=source)
-        else:
-            settings = config.to_dict()
-        read = layout.with_flags(settings, flags)
-        advice = "config.json and the weights must be of one T5 model"
-        layout.check(
-            shapes, layout.model_shapes(read), source=str(source), advice=advice
-        )
+        read = _sizes(directory, found, modules, config, flags, tied, source)
         flat: dict[str, np.ndarray] = {}
         for path, name in modules.items():
             array = found[name].read(name)
             array = tensors.cast(array.T if names.is_transposed(path) else array, dtype)
             flat[path] = model.checked(array, name, found[name].path)
-    vocabulary = directory / _VOCABULARY
+    vocabulary = directory / VOCABULARY
     return checkpoint.Model(
         config=read,
         params=layout.unflatten(flat),
         vocabulary=vocabulary if vocabulary.exists() else None,
         path=directory,
     )
+
+
+def load_config(directory: str | Path) -> T5Config:
+    """The sizes of a T5 or mT5 directory.
+
+    Raises:
+        ValueError: As `load_model`, of all but damaged arrays.
+    """
+    directory = Path(directory)
+    with _open_weights(directory) as (source, found):
+        modules, tied = _resolve(found, source)
+        return _sizes(directory, found, modules, None, {}, tied, source)
+
+
+def load_embedding(directory: str | Path) -> Shaped[np.ndarray, "vocab embed"]:
+    """The embedding table of a directory, in the file's dtype.
+
+    Raises:
+        ValueError: If there is none, or it is damaged.
+    """
+    with _open_weights(Path(directory)) as (source, found):
+        for name in (f"{module}.weight" for module in ("shared", *_TIED_COPIES)):
+            if name in found:
+                return model.checked(found[name].read(name), name, found[name].path)
+        raise ValueError(f"{source} has no shared.weight; is it a T5?")
+
+
+def _sizes(
+    directory: Path,
+    found: Mapping[str, tensors.TensorFile],
+    modules: Mapping[str, str],
+    config: T5Config | None,
+    flags: Mapping[str, Any],
+    tied: bool,
+    source: Path,
+) -> T5Config:
+    """The model's config, which its arrays fit."""
+    shapes = {
+        path: shape[::-1] if names.is_transposed(path) else shape
+        for path, shape in ((p, found[n].shapes[n]) for p, n in modules.items())
+    }
+    if config is None:
+        settings = _settings(directory, shapes, tied=tied, source=source)
+    else:
+        settings = config.to_dict()
+    read = layout.with_flags(settings, flags)
+    advice = "config.json and the weights must be of one T5 model"
+    layout.check(shapes, layout.model_shapes(read), source=str(source), advice=advice)
+    return read
 
 
 @contextlib.contextmanager
@@ -243,7 +281,7 @@ def save_model(
             metadata={"format": "pt"},  # transformers refuses a file without it
         )
         if vocabulary is not None:
-            shutil.copyfile(vocabulary, fresh / _VOCABULARY)
+            shutil.copyfile(vocabulary, fresh / VOCABULARY)
         files.write_json(fresh / "config.json", content)
 
 

@@ -17,6 +17,7 @@ import ml_dtypes
 import msgpack
 import numpy as np
 import tensorstore as ts
+from jaxtyping import Shaped
 
 from tfew_jax import checkpoint
 from tfew_jax.checkpoint import layout, model, tensors
@@ -25,6 +26,7 @@ from tfew_jax.models.config import T5Config
 _CHUNKED = "__msgpack_chunked_array__"
 _SCANNED = re.compile(r"^(encoder|decoder)/\1/")
 _LAYERS_AXIS = 1
+_EMBEDDING = "token_embedder/embedding"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,9 +61,50 @@ def load_model(
         ValueError: If a file is missing or damaged, or the arrays are not a T5's.
     """
     directory = Path(directory)
-    state = _orbax_state(directory)
-    leaves = _legacy_leaves(directory) if state is None else _orbax_leaves(state)
+    leaves = _leaves(directory)
     per_layer = {path: list(_layers(path, leaf.shape)) for path, leaf in leaves.items()}
+    read = _sizes(directory, per_layer, config, flags)
+    flat: dict[str, np.ndarray] = {}
+    for path, leaf in leaves.items():
+        stacked = _fuse(path, _read(leaf, path, directory))
+        for n, (name, shape) in enumerate(per_layer[path]):
+            one = stacked[n] if _SCANNED.match(path) else stacked
+            one = tensors.cast(one.reshape(shape), dtype)
+            flat[name] = model.checked(one, name, directory)
+    return checkpoint.Model(config=read, params=layout.unflatten(flat), path=directory)
+
+
+def load_config(directory: str | Path) -> T5Config:
+    """The sizes of a T5X checkpoint, read off its shapes.
+
+    Raises:
+        ValueError: As `load_model`, of all but damaged arrays.
+    """
+    leaves = _leaves(Path(directory)).items()
+    per_layer = {path: list(_layers(path, leaf.shape)) for path, leaf in leaves}
+    return _sizes(Path(directory), per_layer, None, {})
+
+
+def load_embedding(directory: str | Path) -> Shaped[np.ndarray, "vocab embed"]:
+    """The embedding table of a T5X checkpoint, in the file's dtype.
+
+    Raises:
+        ValueError: If there is none, or it is damaged.
+    """
+    leaves = _leaves(Path(directory))
+    if _EMBEDDING not in leaves:
+        raise ValueError(f"{directory} has no {_EMBEDDING}; is it a T5?")
+    table = _read(leaves[_EMBEDDING], _EMBEDDING, Path(directory))
+    return model.checked(table, _EMBEDDING, Path(directory))
+
+
+def _sizes(
+    directory: Path,
+    per_layer: Mapping[str, list[tuple[str, tuple[int, ...]]]],
+    config: T5Config | None,
+    flags: Mapping[str, Any],
+) -> T5Config:
+    """The model's config, which its arrays fit."""
     shapes = dict(entry for entries in per_layer.values() for entry in entries)
     if not shapes:
         raise ValueError(f"{directory} holds no parameters (nothing under target)")
@@ -75,21 +118,23 @@ def load_model(
         source=str(directory),
         advice="the checkpoint and the settings must be of one T5 model",
     )
-    flat: dict[str, np.ndarray] = {}
-    for path, leaf in leaves.items():
-        try:
-            array = leaf.read()
-        except (ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"{directory}: {path} cannot be read ({reason}); copy it again"
-            ) from error
-        stacked = _fuse(path, array)
-        for n, (name, shape) in enumerate(per_layer[path]):
-            one = stacked[n] if _SCANNED.match(path) else stacked
-            one = tensors.cast(one.reshape(shape), dtype)
-            flat[name] = model.checked(one, name, directory)
-    return checkpoint.Model(config=read, params=layout.unflatten(flat), path=directory)
+    return read
+
+
+def _leaves(directory: Path) -> dict[str, _Leaf]:
+    """The target's arrays, none of them read."""
+    state = _orbax_state(directory)
+    return _legacy_leaves(directory) if state is None else _orbax_leaves(state)
+
+
+def _read(leaf: _Leaf, path: str, directory: Path) -> np.ndarray:
+    try:
+        return leaf.read()
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{directory}: {path} cannot be read ({reason}); copy it again"
+        ) from error
 
 
 def _layers(path: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -21,15 +21,16 @@ from tfew_jax.report.cells import Value
 from tfew_jax.report.tables import Row, Table
 
 # Okabe and Ito's colours, which the colour-blind tell apart; baselines are grey.
-_COLOURS = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #6a3d9a #8c510a".split()
+COLOURS = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #6a3d9a #8c510a".split()
 _GREYS = {"zero_shot": "#222222", "majority": "#999999", "tfidf": "#666666"}
 _MARKS = {"zero_shot": "D", "majority": "s", "tfidf": "^"}
 _TUNED_MARKS = "ovPX*"
 _WIDTH, _LINE, _GAP, _FRAME = 8.0, 0.15, 0.15, 0.75  # inches
 _LEGEND_LINE = 0.22
+_DPI = 150
 _LEGEND_CHARACTERS = 95  # of a line of the legend
 _NAME_LENGTH = 44
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9.0,
     "text.parse_math": False,  # names are shown as they are
@@ -81,10 +82,19 @@ def has_templates(row: Row, task: str) -> bool:
 def to_svg(figure: Figure) -> bytes:
     """An SVG whose bytes depend on the figure alone."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "tfew_jax"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "tfew_jax"}):
         with warnings.catch_warnings():  # of characters that the font lacks
             warnings.simplefilter("ignore", UserWarning)
             figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def to_png(figure: Figure) -> bytes:
+    """A PNG whose bytes depend on the figure alone."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of characters the font lacks
+        figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -105,7 +115,7 @@ def _figure(
     num_columns = max(1, _LEGEND_CHARACTERS // (max(map(len, labels)) + 6))
     legend = math.ceil(len(labels) / num_columns) * _LEGEND_LINE
     height = sum(sizes) + legend + _FRAME
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.add_subplot()
         edges = np.cumsum([0.0, *sizes])
@@ -182,8 +192,8 @@ def _styles(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         if row.kind in _GREYS:
             yield _GREYS[row.kind], _MARKS[row.kind]
             continue
-        again = number // len(_COLOURS) % len(_TUNED_MARKS)
-        yield _COLOURS[number % len(_COLOURS)], _TUNED_MARKS[again]
+        again = number // len(COLOURS) % len(_TUNED_MARKS)
+        yield COLOURS[number % len(COLOURS)], _TUNED_MARKS[again]
         number += 1
 
 

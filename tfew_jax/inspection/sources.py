@@ -1,0 +1,232 @@
+"""Reads what is inspected: adapters, prompts in NumPy files, embedding tables."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from tfew_jax import checkpoint, interop, models
+from tfew_jax.checkpoint import layout
+from tfew_jax.checkpoint import model as native_model
+from tfew_jax.data import tokenizer as tokenizers
+from tfew_jax.experiment import applying
+from tfew_jax.experiment import base as bases
+
+PathLike = str | os.PathLike[str]
+
+# What prompts are called, by the path of their parameter.
+_PROMPTS = {
+    "encoder_input/prompt/embedding": "encoder_input",
+    "decoder_input/prompt/embedding": "decoder_input",
+}
+_VECTOR = "ia3_"
+_NUMPY = b"\x93NUMPY"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Learned:
+    """What an adapter learned, as arrays.
+
+    Attributes:
+        source: Where it was read from.
+        method: Name of the method; prompt for a NumPy file.
+        prompts: Prompts by where they stand: encoder_input, decoder_input.
+        vectors: (IA)^3's vectors by path.
+        labels: Choices of the task that the adapter was trained for, where it carries
+            some that are the same for all rows.
+        base: What it says about the model it was trained on, if anything.
+    """
+
+    source: str
+    method: str
+    prompts: Mapping[str, Shaped[np.ndarray, "prompt embed"]]
+    vectors: Mapping[str, Shaped[np.ndarray, "units"]]
+    labels: tuple[str, ...] = ()
+    base: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Vocabulary:
+    """An embedding table and what its rows stand for.
+
+    Attributes:
+        table: The frozen token embedding.
+        tokenizer: Its vocabulary.
+        source: Where the table was read from.
+    """
+
+    table: Shaped[np.ndarray, "vocab embed"]
+    tokenizer: tokenizers.Tokenizer
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.tokenizer.num_pieces > len(self.table):
+            raise ValueError(
+                f"the vocabulary {self.tokenizer.model_file} has "
+                f"{self.tokenizer.num_pieces} pieces, the embedding of {self.source} "
+                f"{len(self.table)} rows; give the vocabulary that belongs to it"
+            )
+
+    @functools.cached_property
+    def is_text(self) -> Bool[np.ndarray, "vocab"]:
+        """Rows of pieces that stand for text.
+
+        Not pads, ends, `<unk>`, sentinels, nor rows beyond the vocabulary, with which
+        T5 fills its table up.
+        """
+        return np.array([self.tokenizer.is_text(row) for row in range(len(self.table))])
+
+    def piece(self, row: int) -> str:
+        """What a row stands for, as the vocabulary writes it."""
+        beyond = row >= self.tokenizer.vocab_size
+        return f"<row {row}>" if beyond else self.tokenizer.piece(row)
+
+
+def load(path: PathLike, config: models.T5Config | None = None) -> Learned:
+    """Reads an adapter to inspect.
+
+    Args:
+        path: A native adapter, a finished run, a PEFT directory, T-Few's `finish.pt`,
+            or a NumPy file of one prompt, such as Google's released ones.
+        config: Sizes of the model it is for. A native adapter knows them; for other
+            programs' (IA)^3 those of T5 1.1 are tried.
+
+    Raises:
+        ValueError: If it cannot be read, does not fit the sizes, is not finite, or its
+            method leaves nothing to show.
+    """
+    path = applying.adapter_path(path)
+    if not path.exists():
+        raise ValueError(
+            f"{path} does not exist; give an adapter, a finished run, or a prompt in a "
+            "NumPy file"
+        )
+    if path.is_file() and path.suffix != ".pt":
+        prompt = load_array(path, "a prompt")
+        return Learned(
+            source=str(path),
+            method="prompt",
+            prompts={"encoder_input": prompt},
+            vectors={},
+        )
+    is_native = (path / checkpoint.adapter.SETTINGS).exists()
+    if config is None and not is_native:
+        return _learned(_load_of_any_size(path), path)
+    return _learned(interop.load_adapter(path, config), path)
+
+
+def load_array(path: pathlib.Path, what: str) -> Shaped[np.ndarray, "rows embed"]:
+    """Reads a matrix from a NumPy file, whatever its suffix.
+
+    Raises:
+        ValueError: If it is no NumPy file, cut off, no matrix of floats, or not finite.
+    """
+    expected = f"expected a NumPy file of {what}"
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_NUMPY)) != _NUMPY:
+                raise ValueError(f"{path}: {expected}, or the directory of an adapter")
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror or error})"
+        ) from error
+    except (ValueError, EOFError) as error:
+        if expected in str(error):
+            raise
+        raise ValueError(f"{path}: {expected}; it is damaged ({error})") from error
+    if array.ndim != 2 or not array.size or array.dtype.kind != "f":
+        raise ValueError(
+            f"{path}: {expected}, a matrix of floats with one row a position; it holds "
+            f"shape {array.shape}, dtype {array.dtype}"
+        )
+    return native_model.checked(array, what, path)
+
+
+def load_vocabulary(
+    base: PathLike | None = None,
+    *,
+    embedding: PathLike | None = None,
+    vocabulary: PathLike | None = None,
+) -> Vocabulary:
+    """Reads an embedding table and its vocabulary, and nothing else of a model.
+
+    Args:
+        base: Directory of a native, Hugging Face or T5X model; None for the embedded
+            base, unless `embedding` is given.
+        embedding: A NumPy file of the table, in place of the base's.
+        vocabulary: SentencePiece file, where the directory holds none.
+
+    Raises:
+        ValueError: If something is missing, damaged, or does not belong together.
+    """
+    if embedding is None:
+        directory = pathlib.Path(base or bases.EMBEDDED).expanduser()
+        table, found = interop.load_embedding(directory)
+        source = str(base or "the embedded base")
+    else:
+        source, found = str(embedding), None
+        table = load_array(pathlib.Path(embedding).expanduser(), "an embedding table")
+    file = vocabulary or found
+    if file is None:
+        raise ValueError(
+            f"{source} holds no vocabulary; give its SentencePiece file as vocabulary"
+        )
+    return Vocabulary(
+        table=table,
+        tokenizer=tokenizers.Tokenizer(pathlib.Path(file).expanduser()),
+        source=source,
+    )
+
+
+def _load_of_any_size(path: pathlib.Path) -> checkpoint.Adapter:
+    """An adapter of another program, of the T5 1.1 size that it fits."""
+    for config in list(models.SIZES.values())[::-1]:
+        try:
+            return interop.load_adapter(path, config)
+        except layout.MismatchError:
+            continue
+    raise ValueError(
+        f"{path} fits none of T5 1.1's sizes ({', '.join(models.SIZES)}); give the "
+        "directory of its model as base"
+    )
+
+
+def _learned(adapter: checkpoint.Adapter, path: pathlib.Path) -> Learned:
+    """Picks out what can be shown.
+
+    Raises:
+        ValueError: If there is nothing.
+    """
+    leaves = layout.flatten(adapter.params).items()
+    flat = {name: np.asarray(leaf) for name, leaf in leaves}
+    prompts = {_PROMPTS[name]: flat[name] for name in _PROMPTS if name in flat}
+    vectors = {name: flat[name] for name in flat if _VECTOR in name}
+    if not prompts and not vectors:
+        raise ValueError(
+            f"{path} was trained with the method {adapter.method.name!r}, of which "
+            "there is nothing to show; prompts and (IA)^3 vectors are inspected"
+        )
+    base = adapter.metadata.get("base")
+    return Learned(
+        source=str(path),
+        method=adapter.method.name,
+        prompts=prompts,
+        vectors=vectors,
+        labels=_labels(adapter.task),
+        base=None if base is None else str(base),
+    )
+
+
+def _labels(task: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The choices of all templates, without those that come from a row."""
+    choices = (task or {}).get("choices") or ()
+    texts = (choices,) if isinstance(choices, str) else choices
+    fixed = [text for text in texts if text and "{{" not in text and "{%" not in text]
+    labels = dict.fromkeys(c.strip() for text in fixed for c in text.split("|||"))
+    return tuple(label for label in labels if label)
