@@ -21,6 +21,7 @@ ENTRIES = {
     "runs/fewshot.gin": experiment.train,
     "runs/tfew.gin": experiment.train,
     "runs/raft_banking_77.gin": experiment.train,
+    "runs/text_prompt.gin": experiment.text_prompt,
     "runs/eval.gin": experiment.evaluate,
     "runs/eval_text.gin": experiment.evaluate_text,
     "runs/infer.gin": experiment.infer,

@@ -5,6 +5,9 @@ packaged files are found from any folder; later files and flags win. The parsed
 configuration is saved beside the run as config.gin, what was used of it, defaults
 included, as operative_config.gin. Started again, a run goes on where it was.
 
+With runs/text_prompt.gin nothing is trained: the frozen model reads labelled rows in
+front of each row that is scored, and MODEL_DIR gets the same files but no adapter.
+
 With runs/pretrain.gin, runs/lm_adapt.gin, runs/multitask.gin, runs/pretrain_ia3.gin or
 runs/arrays.gin it trains on what `tfew prepare` made of texts, and MODEL_DIR gets
 final_model/, or adapter/ where only an adapter was trained.
@@ -52,7 +55,9 @@ def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
     from tfew_jax.cli import configuration
 
     with configuration.parsed(
-        entry=(experiment.train, experiment.pretrain), text=text, **sources
+        entry=(experiment.train, experiment.text_prompt, experiment.pretrain),
+        text=text,
+        **sources,
     ) as configured:
 
         def save_config(directory: pathlib.Path) -> None:

@@ -1,9 +1,10 @@
 """One run or many: rows, method, training, scores and records in one directory.
 
 What the command line and Python users call. `fewshot` takes rows and a template;
-`train` is the same in full, `evaluate` and `infer` use an adapter on more rows, and
-`generate` and `write_generations` let it write; `evaluate_text` measures what it writes
-for T5's text-to-text tasks. `pretrain` trains on token arrays.
+`train` is the same in full, and `text_prompt` shows rows in the input instead.
+`evaluate` and `infer` use an adapter on more rows, and `generate` and
+`write_generations` let it write; `evaluate_text` measures what it writes for T5's
+text-to-text tasks. `pretrain` trains on token arrays.
 """
 
 from tfew_jax.experiment.applying import predict
@@ -16,10 +17,10 @@ from tfew_jax.experiment.generating import (
     illegal_outputs,
     write_generations,
 )
-from tfew_jax.experiment.jobs import fewshot, train
+from tfew_jax.experiment.jobs import fewshot, text_prompt, train
 from tfew_jax.experiment.prepared import Prediction
 from tfew_jax.experiment.pretraining import PretrainResult, new_base, pretrain
-from tfew_jax.experiment.results import FewshotResult
+from tfew_jax.experiment.results import FewshotResult, Result
 from tfew_jax.experiment.summary import table as summary_table
 from tfew_jax.experiment.text_tasks import evaluate_text
 from tfew_jax.experiment.tuning import Interrupted, Recipe
@@ -32,6 +33,7 @@ __all__ = [
     "Prediction",
     "PretrainResult",
     "Recipe",
+    "Result",
     "evaluate",
     "evaluate_text",
     "fewshot",
@@ -44,6 +46,7 @@ __all__ = [
     "predict",
     "pretrain",
     "summary_table",
+    "text_prompt",
     "train",
     "write_generations",
 ]

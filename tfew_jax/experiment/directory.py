@@ -2,7 +2,8 @@
 
     settings.json      what determines the result; another run here is refused
     results.jsonl      one record a run, appended whole or not at all
-    runs/RUN/          checkpoints, adapter and scores of every choice of one run
+    runs/RUN/          checkpoints, adapter and scores of every choice of one run;
+                       where rows were shown in the input, the first input as text
     zero_shot/         scores of every choice by the frozen model
     FINISHED           written last
 
@@ -14,6 +15,7 @@ full disk left torn is cut off before the next append.
 import contextlib
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -252,6 +254,12 @@ def _check_settings(directory: pathlib.Path, settings: Mapping[str, Any]) -> Non
             f"{directory} holds a run with other settings: {'; '.join(differing)}. "
             "Name another directory, or replace that run with --overwrite"
         )
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """By which records say what settings they are of."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -1,24 +1,28 @@
-"""What the command line and Python users call to tune: `fewshot` and `train`."""
+"""What the command line and Python users call: `fewshot`, `train`, `text_prompt`."""
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from tfew_jax import checkpoint, peft
+from tfew_jax.data import demonstrations, sources, tasks, tokenized
 from tfew_jax.data import fewshot as fewshot_data
-from tfew_jax.data import sources, tasks, tokenized
 from tfew_jax.experiment import applying, directory, plan, prepared, results
 from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.progress import Progress
+from tfew_jax.experiment.prompting import PromptStudy
 from tfew_jax.experiment.study import Study
 from tfew_jax.experiment.tuning import Recipe
 
 SEEDS = tasks.SEEDS
 PathLike = str | os.PathLike[str]
 OnStart = Callable[[pathlib.Path], None]
+_Result = TypeVar("_Result", bound=results.Result)
 
 
 def fewshot(
@@ -163,18 +167,13 @@ def train(
     """
     if checkpoint_period < 1:
         raise ValueError(f"checkpoint_period must be positive, got {checkpoint_period}")
-    if isinstance(task, str):
-        task = tasks.get(task)
-    elif callable(task):
-        task = task(base.tokenizer, _max_inputs(lengths))
-    if isinstance(predict_rows, str | os.PathLike):
-        predict_rows = sources.load_rows(predict_rows)
+    task, predict_rows = _task_and_rows(task, predict_rows, base, lengths)
     if initial_adapter is not None:
         initial_adapter = applying.load_adapter(initial_adapter, base)
     study = Study(
         base,
         task,
-        predict_rows=task.predict if predict_rows is None else predict_rows,
+        predict_rows=predict_rows,
         method=peft.get(method)() if isinstance(method, str) else method,
         recipe=recipe or Recipe(),
         initial=initial_adapter,
@@ -191,29 +190,134 @@ def train(
             target_prefix=target_prefix,
         ),
     )
+    execute = functools.partial(
+        study.execute,
+        checkpoint_period=None if model_dir is None else checkpoint_period,
+        keep_last=keep_last,
+    )
     return _execute(
         study,
+        execute,
         task,
         model_dir,
-        checkpoint_period=checkpoint_period,
-        keep_last=keep_last,
         overwrite=overwrite,
         quiet=quiet,
         on_start=on_start,
     )
 
 
+def text_prompt(
+    *,
+    model_dir: PathLike | None,
+    base: Base,
+    task: tasks.Task | tasks.MakeTask | str,
+    num_demonstrations: int,
+    separator: str = " ",
+    joiner: str = "\n\n",
+    predict_rows: prepared.Rows | PathLike | None = None,
+    seeds: Sequence[int] = (0,),
+    num_shots: int | None = None,
+    num_folds: int = 0,
+    lengths: Mapping[str, int] | None = None,
+    eval_batch_size: int = 32,
+    normalization: str = "mean",
+    eval_templates: str | int | Sequence[str | int] = "first",
+    input_eos: bool = True,
+    target_prefix: str = "",
+    variant: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    on_start: OnStart | None = None,
+) -> results.Result:
+    """Scores the frozen model behind labelled rows in its input; trains nothing.
+
+    Every seed draws its rows as `train` does, and of these the ones that are shown:
+    as many of each class as can be. Rows that are scored, and their copies, are never
+    shown. Where an input would be too long, the demonstrations in front are left out.
+
+    Args:
+        model_dir: Directory of the experiment; None keeps nothing on the disk.
+        base: The frozen model.
+        task: As in `train`.
+        num_demonstrations: Rows that are shown; 0 for none.
+        separator: Between the input of a demonstration and its right choice.
+        joiner: Behind each demonstration.
+        predict_rows: Rows to predict, or their file.
+        seeds: One run, or one cross-validation, each.
+        num_shots: Rows that each seed draws, to show some of them; None takes all.
+        num_folds: Folds where the task has no test rows; 0 for no scores.
+        lengths: Most tokens of "inputs", demonstrations included, and of "targets".
+        eval_batch_size: Rows that are scored at once.
+        normalization: "mean" or "sum" over a choice's tokens.
+        eval_templates: As in `train`; demonstrations have the template of the row.
+        input_eos: Whether inputs end with the end of sequence.
+        target_prefix: Before every choice, but not in demonstrations.
+        variant: What reports call these runs; None for "text prompt, N examples".
+        overwrite: Replace an earlier run instead of continuing it.
+        quiet: Show no progress.
+        on_start: Called with the directory once it is ours.
+
+    Raises:
+        ValueError: If something given cannot work; before anything compiles.
+    """
+    task, predict_rows = _task_and_rows(task, predict_rows, base, lengths)
+    study = PromptStudy(
+        base,
+        task,
+        predict_rows=predict_rows,
+        prompt=demonstrations.TextPrompt(
+            num_demonstrations=num_demonstrations, separator=separator, joiner=joiner
+        ),
+        protocol=plan.Protocol(
+            seeds=tuple(seeds),
+            num_shots=num_shots,
+            num_folds=num_folds,
+            lengths=lengths,
+            eval_batch_size=eval_batch_size,
+            normalization=normalization,
+            eval_templates=eval_templates,
+            input_eos=input_eos,
+            target_prefix=target_prefix,
+        ),
+        variant=variant,
+    )
+    return _execute(
+        study,
+        study.execute,
+        task,
+        model_dir,
+        overwrite=overwrite,
+        quiet=quiet,
+        on_start=on_start,
+    )
+
+
+def _task_and_rows(
+    task: tasks.Task | tasks.MakeTask | str,
+    predict_rows: prepared.Rows | PathLike | None,
+    base: Base,
+    lengths: Mapping[str, int] | None,
+) -> tuple[tasks.Task, prepared.Rows | None]:
+    """The task, made if need be, and the rows to predict, read if need be."""
+    if isinstance(task, str):
+        task = tasks.get(task)
+    elif callable(task):
+        task = task(base.tokenizer, _max_inputs(lengths))
+    if isinstance(predict_rows, str | os.PathLike):
+        predict_rows = sources.load_rows(predict_rows)
+    return task, task.predict if predict_rows is None else predict_rows
+
+
 def _execute(
-    study: Study,
+    study: Study | PromptStudy,
+    execute: Callable[[pathlib.Path, Progress], _Result],
     task: tasks.Task,
     model_dir: PathLike | None,
     *,
-    checkpoint_period: int,
-    keep_last: int,
     overwrite: bool,
     quiet: bool,
     on_start: OnStart | None,
-) -> results.FewshotResult:
+) -> _Result:
     """Runs a study in its directory, or in one that is gone afterwards."""
     with contextlib.ExitStack() as stack:
         kept = model_dir is not None
@@ -232,12 +336,7 @@ def _execute(
             tensorboard=path / "tensorboard" if kept else None,
             quiet=quiet,
         )
-        result = study.execute(
-            path,
-            progress,
-            checkpoint_period=checkpoint_period if kept else None,
-            keep_last=keep_last,
-        )
+        result = execute(path, progress)
         if task.submission is not None and task.predict is study.predict_rows:
             labels = [prediction.label for prediction in result.predictions]
             (path / "submission").mkdir(exist_ok=True)

@@ -10,9 +10,10 @@ import time
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from tfew_jax import evaluate, models
-from tfew_jax.data import batching, fewshot
+from tfew_jax.data import batching, demonstrations, fewshot
 from tfew_jax.experiment import (
     baselines,
     directory,
@@ -24,7 +25,7 @@ from tfew_jax.experiment import (
 )
 from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.progress import Progress
-from tfew_jax.experiment.views import View
+from tfew_jax.experiment.views import View, make_views
 from tfew_jax.types import Params
 
 
@@ -90,7 +91,7 @@ class Measurer:
                     record = self._plain_record(name, kind, run, predictions)
                     records.append(record | _wall_time(start))
 
-    def tuned(
+    def measure(
         self,
         run: plan.Run,
         model: models.T5,
@@ -98,34 +99,41 @@ class Measurer:
         path: pathlib.Path,
         records: directory.Records,
         more: dict[str, Any],
+        *,
+        kind: str = "tuned",
+        prompted: demonstrations.PromptedRows | None = None,
     ) -> dict[str, Any]:
         """Scores a run by all views; keeps the scores of every choice.
 
         Args:
             run: The run.
-            model: The adapted model.
+            model: The model that the run is of, adapted or not.
             params: All its parameters.
             path: Directory of the run.
             records: Where the records of further views go.
             more: What they say beside the common.
+            kind: What records call it.
+            prompted: The run's scored rows behind demonstrations; None for the rows
+                as they are.
 
         Returns:
             The run's own record, which is to be appended last.
         """
+
+        def measured(name: str, view: View) -> dict[str, Any]:
+            scored = self._score(model, params, run, view, prompted)
+            record = self.record(name, kind, run, view, scored)
+            record["choice_scores"] = self._save(path, run, view, scored)
+            if prompted is not None:
+                record["num_dropped"] = prompted.losses(self.templates(run, view))
+            return record | more
+
         if run.split is None:
-            return self.record(run.name, "tuned", run, self.views[0], None) | more
-        first, *others = self.views
-        for view in others:
-            name = f"{run.name}/{view.name}"
-            if name not in records:
-                scored = self._score(model, params, run, view)
-                record = self.record(name, "tuned", run, view, scored)
-                record["choice_scores"] = self._save(path, run, view, scored)
-                records.append(record | more)
-        scored = self._score(model, params, run, first)
-        record = self.record(run.name, "tuned", run, first, scored)
-        record["choice_scores"] = self._save(path, run, first, scored)
-        return record | more
+            return self.record(run.name, kind, run, self.views[0], None) | more
+        for view in self.views[1:]:
+            if (name := f"{run.name}/{view.name}") not in records:
+                records.append(measured(name, view))
+        return measured(run.name, self.views[0])
 
     def predictions(
         self, path: pathlib.Path, runs: list[plan.Run]
@@ -143,9 +151,22 @@ class Measurer:
                 ids,
                 scores,
                 evaluate.predict(scores),
-                by_template=self._templates(run, view),
+                by_template=self._by_template(run, view),
             )
         return sorted(predictions, key=lambda prediction: prediction.row)
+
+    def summarized(self, records: directory.Records) -> list[dict[str, Any]]:
+        """All records but those of other views than the first one asked for."""
+        asked = self.protocol.eval_templates
+        first = asked if isinstance(asked, str | int) else asked[0]
+        shown = make_views(first, len(self.spec.templates))
+        templates = {view.in_records for view in shown}
+        return [
+            record
+            for record in records.all()
+            if record["kind"] in ("majority", "tfidf")
+            or record["template"] in templates
+        ]
 
     def record(
         self,
@@ -196,18 +217,30 @@ class Measurer:
         name = f"{run.name}/zero_shot" if depends else "zero_shot"
         return name if view is self.views[0] else f"{name}/{view.name}"
 
-    def _templates(self, run: plan.Run, view: View) -> np.ndarray:
+    def templates(self, run: plan.Run, view: View) -> Int[np.ndarray, " rows"]:
+        """The template of every row that a run is scored on."""
+        return self._by_template(run, view)[list(run.scored_rows)]
+
+    def _by_template(self, run: plan.Run, view: View) -> np.ndarray:
         tokens = self.split_of(run).tokens
         return view.draw(tokens.num_rows, tokens.num_templates, run.seed)
 
     def _score(
-        self, model: models.T5, params: Params, run: plan.Run, view: View
+        self,
+        model: models.T5,
+        params: Params,
+        run: plan.Run,
+        view: View,
+        prompted: demonstrations.PromptedRows | None = None,
     ) -> scoring.Scores:
-        rows = np.asarray(run.scored_rows)
+        if prompted is None:
+            tokens = self.split_of(run).tokens.take(run.scored_rows)
+        else:
+            tokens = prompted.tokens
         batches = batching.eval_batches(
-            self.split_of(run).tokens.take(rows),
+            tokens,
             self.protocol.eval_batch_size,
-            template=self._templates(run, view)[rows],
+            template=self.templates(run, view),
         )
         with scoring.explained_memory(self.base, self.protocol.eval_batch_size):
             return evaluate.score_choices(

@@ -16,23 +16,32 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FewshotResult:
-    """What an experiment leaves.
+class Result:
+    """What an experiment leaves, whatever it was of.
 
     Attributes:
-        adapter: The one in `adapter/`, chosen before any score is known.
         summary: As in `summary.json`.
-        predictions: By that adapter of the rows to predict, else of the test rows;
-            else every row's by the run of the first seed that was not trained on it.
+        predictions: By the run of the first seed of the rows to predict, else of the
+            test rows; else every row's by the run that had not seen it.
         records: As in `results.jsonl`.
         directory: Where all this lies, or None.
     """
 
-    adapter: checkpoint.Adapter
     summary: dict[str, Any]
     predictions: list[prepared.Prediction]
     records: list[dict[str, Any]]
     directory: pathlib.Path | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FewshotResult(Result):
+    """What tuning leaves: an adapter as well, by which rows are predicted.
+
+    Attributes:
+        adapter: The one in `adapter/`, chosen before any score is known.
+    """
+
+    adapter: checkpoint.Adapter
 
 
 def versions() -> dict[str, str]:

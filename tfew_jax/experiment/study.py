@@ -5,8 +5,6 @@ Everything that can be wrong with rows, templates, seeds and sizes shows when a
 """
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 import time
 from typing import Any
@@ -27,6 +25,78 @@ from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.progress import Progress
 from tfew_jax.experiment.tuning import Recipe, Tuner
 from tfew_jax.peft import PeftMethod
+
+
+def prepare_splits(
+    base: Base,
+    task: tasks.Task,
+    predict_rows: prepared.Rows | None,
+    protocol: plan.Protocol,
+) -> prepared.Splits:
+    """All rows of a task, ready for every run.
+
+    Raises:
+        ValueError: If a row cannot be rendered, spelled, or lacks its label.
+    """
+
+    def prepare(rows: prepared.Rows, *, with_labels: bool = True) -> prepared.Split:
+        return prepared.prepare(
+            rows,
+            task.spec,
+            base.tokenizer,
+            lengths=protocol.lengths,
+            with_labels=with_labels,
+            input_eos=protocol.input_eos,
+            target_prefix=protocol.target_prefix,
+        )
+
+    return prepared.Splits(
+        train=prepare(task.train),
+        test=None if task.test is None else prepare(task.test),
+        predict=None
+        if predict_rows is None
+        else prepare(predict_rows, with_labels=False),
+    )
+
+
+def runs_of(
+    splits: prepared.Splits, task: tasks.Task, protocol: plan.Protocol
+) -> list[plan.Run]:
+    """The runs of a task's rows.
+
+    Raises:
+        ValueError: If seeds, rows and classes cannot make them; see `plan.make_runs`.
+    """
+    return plan.make_runs(
+        splits.train.labels.tolist(),
+        protocol=protocol,
+        texts=splits.train.copies,
+        test_texts=splits.test and splits.test.copies,
+        draws=task.draws,
+    )
+
+
+def num_shots_of(task: tasks.Task, protocol: plan.Protocol) -> int:
+    """Rows that every seed draws."""
+    draw = None if task.draws is None else next(iter(task.draws.values()), ())
+    return protocol.num_shots or len(task.train if draw is None else draw)
+
+
+def common_settings(
+    base: Base,
+    task: tasks.Task,
+    predict_rows: prepared.Rows | None,
+    protocol: plan.Protocol,
+) -> dict[str, Any]:
+    """What determines any result on a task's rows, as JSON values."""
+    return {
+        **{f"protocol.{k}": v for k, v in dataclasses.asdict(protocol).items()},
+        **{f"task.{k}": v for k, v in task.spec.to_dict().items()},
+        "rows.train": prepared.digest(task.train),
+        "rows.test": prepared.digest(task.test),
+        "rows.predict": prepared.digest(predict_rows),
+        "base": base.fingerprint,
+    }
 
 
 class Study:
@@ -59,45 +129,27 @@ class Study:
         Raises:
             ValueError: If rows, templates, seeds or sizes cannot make an experiment.
         """
-        spec, rows, test_rows = task.spec, task.train, task.test
+        spec = task.spec
         self.base, self.spec, self.protocol = base, spec, protocol
-        self.rows, self.predict_rows = rows, predict_rows
+        self.rows, self.predict_rows = task.train, predict_rows
         self._notes = task.notes
-        draw = None if task.draws is None else next(iter(task.draws.values()), ())
-        self._num_shots = protocol.num_shots or len(rows if draw is None else draw)
+        self._num_shots = num_shots_of(task, protocol)
         self.method, self.recipe = method, recipe
 
-        def prepare(some: prepared.Rows, **kwargs: Any) -> prepared.Split:
-            return prepared.prepare(
-                some,
-                spec,
-                base.tokenizer,
-                lengths=protocol.lengths,
-                input_eos=protocol.input_eos,
-                target_prefix=protocol.target_prefix,
-                **kwargs,
-            )
-
-        self.splits = prepared.Splits(
-            train=prepare(rows),
-            test=None if test_rows is None else prepare(test_rows),
-            predict=None
-            if predict_rows is None
-            else prepare(predict_rows, with_labels=False),
-        )
-        self.runs = plan.make_runs(
-            self.splits.train.labels.tolist(),
-            protocol=protocol,
-            texts=self.splits.train.copies,
-            test_texts=self.splits.test and self.splits.test.copies,
-            draws=task.draws,
-        )
+        self.splits = prepare_splits(base, task, predict_rows, protocol)
+        self.runs = runs_of(self.splits, task, protocol)
         self.batches = {run.name: self._batches(run) for run in self.runs}
         self.tuner = Tuner(base, method, recipe, initial=initial)
         variant = variant or method.name
-        self.settings = self._settings(task, initial) | {"variant": variant}
-        text = json.dumps(self.settings, sort_keys=True)
-        self.config_hash = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.settings = {
+            **common_settings(base, task, predict_rows, protocol),
+            **{f"recipe.{k}": v for k, v in recipe.to_dict().items()},
+            "method": method.to_dict(),
+            "initial": None if initial is None else initial.fingerprint,
+            "dropout_rate": base.config.dropout_rate,
+            "variant": variant,
+        }
+        self.config_hash = directory.settings_hash(self.settings)
         self.measurer = measuring.Measurer(
             base=base,
             spec=spec,
@@ -110,25 +162,6 @@ class Study:
                 "config_hash": self.config_hash,
             },
         )
-
-    def _settings(
-        self, task: tasks.Task, initial: checkpoint.Adapter | None
-    ) -> dict[str, Any]:
-        """What determines the result, as JSON values."""
-        return {
-            **{
-                f"protocol.{k}": v for k, v in dataclasses.asdict(self.protocol).items()
-            },
-            **{f"recipe.{k}": v for k, v in self.recipe.to_dict().items()},
-            **{f"task.{k}": v for k, v in self.spec.to_dict().items()},
-            "rows.train": prepared.digest(task.train),
-            "rows.test": prepared.digest(task.test),
-            "rows.predict": prepared.digest(self.predict_rows),
-            "method": self.method.to_dict(),
-            "initial": None if initial is None else initial.fingerprint,
-            "base": self.base.fingerprint,
-            "dropout_rate": self.base.config.dropout_rate,
-        }
 
     def _batches(self, run: plan.Run) -> batching.TrainBatches:
         tokens = self.splits.train.tokens.take(run.train_rows)
@@ -216,7 +249,7 @@ class Study:
             trainable, task=self._task(), metadata=self._metadata(run)
         )
         adapter.save(path / "adapter")
-        record = self.measurer.tuned(
+        record = self.measurer.measure(
             run,
             self.tuner.model,
             self.tuner.params(trainable),
@@ -272,7 +305,7 @@ class Study:
             "seeds": list(self.protocol.seeds),
             "num_shots": self._num_shots,
             "num_steps": self.recipe.num_steps,
-            **summary.summarize(self._summarized(records), choices=names),
+            **summary.summarize(self.measurer.summarized(records), choices=names),
             "counts": self.splits.counts(),
             "adapter": {
                 "run": kept.name,
@@ -290,19 +323,6 @@ class Study:
             records=records.all(),
             directory=path,
         )
-
-    def _summarized(self, records: directory.Records) -> list[dict[str, Any]]:
-        """All records but those of other views than the first one asked for."""
-        asked = self.protocol.eval_templates
-        first = asked if isinstance(asked, str | int) else asked[0]
-        shown = views.make_views(first, len(self.spec.templates))
-        templates = {view.in_records for view in shown}
-        scored = ("zero_shot", "tuned")
-        return [
-            record
-            for record in records.all()
-            if record["kind"] not in scored or record["template"] in templates
-        ]
 
     def _predictions(
         self, path: pathlib.Path, adapter: checkpoint.Adapter

@@ -9,9 +9,11 @@ from jaxtyping import Int
 from tfew_jax import metrics
 
 KINDS = ("zero_shot", "tuned", "majority", "tfidf")
+TEXT_PROMPT_KINDS = ("zero_shot", "text_prompt", "majority", "tfidf")
 _NAMES = {
     "zero_shot": "zero-shot",
     "tuned": "tuned",
+    "text_prompt": "text prompt",
     "majority": "majority class",
     "tfidf": "TF-IDF",
 }
@@ -33,22 +35,26 @@ def scores(
 
 
 def summarize(
-    records: Sequence[Mapping[str, Any]], *, choices: Sequence[str] | None
+    records: Sequence[Mapping[str, Any]],
+    *,
+    choices: Sequence[str] | None,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, Any]:
     """Accuracy of each kind of prediction over its runs, macro-F1 and confusion.
 
     Args:
         records: Of all runs; those without scores take no part.
         choices: Texts of the choices, where all rows have the same.
+        kinds: Kinds of prediction that the experiment has.
 
     Returns:
-        For each of `KINDS` median, q1, q3 and n of the accuracy, or None where
+        For each of `kinds` median, q1, q3 and n of the accuracy, or None where
         there is nothing; the same for macro-F1; confusion matrices with labels as
         rows and predictions as columns, summed over the runs.
     """
     by_kind = {
         kind: [r["scores"] for r in records if r["kind"] == kind and r["scores"]]
-        for kind in KINDS
+        for kind in kinds
     }
 
     def spread(name: str) -> dict[str, Any]:
@@ -74,10 +80,11 @@ def summarize(
 
 def table(summary: Mapping[str, Any]) -> str:
     """The accuracies as lines of text."""
-    if not any(summary[kind] for kind in KINDS):
+    kinds = [kind for kind in _NAMES if kind in summary]
+    if not any(summary[kind] for kind in kinds):
         return "no rows to score: give test rows, or folds for cross-validation"
     lines = [f"{'accuracy':16}{'median':>8}{'q1':>8}{'q3':>8}{'n':>5}"]
-    for kind in KINDS:
+    for kind in kinds:
         numbers = summary[kind]
         if numbers is None:
             lines.append(f"{_NAMES[kind]:16}{'-':>8}")

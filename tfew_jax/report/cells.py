@@ -17,7 +17,6 @@ from tfew_jax.report import records
 from tfew_jax.report.records import Experiment, Record
 
 METRICS = ("accuracy", "macro_f1")
-BASELINES = ("zero_shot", "majority", "tfidf")
 # Settings that may differ between the experiments of one cell: which seeds, what else
 # is predicted, how many rows at once.
 _FREE = frozenset(("protocol.seeds", "protocol.eval_batch_size", "rows.predict"))
@@ -107,12 +106,14 @@ def collect(
     Raises:
         ValueError: If a cell would mix different experiments.
     """
-    differing = {kind for kind in BASELINES if _differ(experiments, kind)}
+    differing = {kind for kind in records.BASELINES if _differ(experiments, kind)}
     found: dict[RowKey, dict[str, Sources]] = {}
     scored = list(records.scored(experiments))
-    # What was tuned first, as its mistakes say more than those of what goes with it.
-    for experiment, record in sorted(scored, key=lambda pair: pair[1].kind != "tuned"):
-        name = record.variant if record.kind == "tuned" else ""
+    # What experiments are of first: its mistakes say more than those of baselines.
+    for experiment, record in sorted(
+        scored, key=lambda pair: pair[1].kind not in records.SUBJECTS
+    ):
+        name = record.variant if record.kind in records.SUBJECTS else ""
         if record.kind in differing:
             name = experiment.variant
         key = RowKey(record.kind, name, _templates(record), record.split or "test")
@@ -175,7 +176,7 @@ def _checked(key: RowKey, task: str, sources: Sources) -> list[Record]:
         if _facts(same) != _facts(record):
             place = _place(key, task, record)
             raise _mixed(place, other, experiment, key, "have other scores")
-        if key.kind == "tuned" and differences(
+        if key.kind in records.SUBJECTS and differences(
             first.settings, experiment.settings, split=key.split
         ):
             place = _place(key, task, None if same is record else record)
@@ -184,7 +185,7 @@ def _checked(key: RowKey, task: str, sources: Sources) -> list[Record]:
 
 
 def _place(key: RowKey, task: str, record: Record | None) -> str:
-    kind = key.kind if key.kind != "tuned" else ""
+    kind = "" if key.kind in records.SUBJECTS else key.kind
     name = " ".join(part for part in (kind, key.name) if part)
     place = f"{name} on {task}"
     if record is None:

@@ -8,7 +8,7 @@ import base64
 import html
 from collections.abc import Iterator, Sequence
 
-from tfew_jax.report import charts, runs, tables
+from tfew_jax.report import charts, records, runs, tables
 from tfew_jax.report.tables import Row, Table
 
 _MAX_CLASSES = 12  # of a confusion matrix that is shown
@@ -87,7 +87,10 @@ def _scores(table: Table) -> Iterator[str]:
         texts += [table.text(row, task) for task in table.tasks]
         texts.append(tables.percent(row.mean))
         kinds = ["published"] if row.kind == "published" else []
-        if row.kind != before and (row.kind == "published" or before == "tuned"):
+        if row.kind != before and (
+            row.kind == "published"
+            or (before in records.SUBJECTS and row.kind in records.BASELINES)
+        ):
             kinds.append("first")
         attribute = f' class="{" ".join(kinds)}"' if kinds else ""
         yield f"<tr{attribute}>{_cells(texts, num_left=2, last='mean')}</tr>"
@@ -117,7 +120,7 @@ def _matrices(table: Table) -> Iterator[str]:
     parts = [
         _matrix(row, task, matrix)
         for row in table.own_rows
-        if row.kind in ("tuned", "zero_shot")
+        if row.kind in (*records.SUBJECTS, "zero_shot")
         for task in table.tasks
         if task in row.cells and (matrix := row.cells[task].confusion)
         if 1 < len(matrix) <= _MAX_CLASSES

@@ -16,7 +16,9 @@ from typing import Any
 from tfew_jax.experiment import directory
 
 PathLike = str | os.PathLike[str]
-KINDS = ("tuned", "zero_shot", "majority", "tfidf")
+SUBJECTS = ("tuned", "text_prompt")  # what an experiment is of
+BASELINES = ("zero_shot", "majority", "tfidf")
+KINDS = (*SUBJECTS, *BASELINES)
 RANDOM = "random"  # a template drawn for every row
 
 
@@ -93,10 +95,10 @@ class Experiment:
 
     @functools.cached_property
     def variant(self) -> str:
-        """The variant of what was tuned here."""
-        tuned = [record.variant for record in self.records if record.kind == "tuned"]
-        if self.name or tuned:
-            return self.name or tuned[0]
+        """The variant of what was tuned or shown here."""
+        own = [record.variant for record in self.records if record.kind in SUBJECTS]
+        if self.name or own:
+            return self.name or own[0]
         given = self.settings.get("variant") or _method_name(self.settings)
         return str(given or "tuned")
 
@@ -108,7 +110,7 @@ class Experiment:
         counts |= dict.fromkeys(self.settings.get("protocol.seeds") or (), 0)
         folds: dict[int | None, set[int]] = {}
         for record in self.records:
-            if record.kind == "tuned" and record.scores is not None:
+            if record.kind in SUBJECTS and record.scores is not None:
                 counts[record.seed] = 1
                 if record.fold is not None:
                     folds.setdefault(record.seed, set()).add(record.fold)
@@ -214,7 +216,7 @@ def load_experiment(path: pathlib.Path, *, name: str | None = None) -> Experimen
                 f"{where}: not a record ({what}); restore the file, or do the "
                 "experiment again with --overwrite"
             ) from error
-        if name is not None and record.kind == "tuned":
+        if name is not None and record.kind in SUBJECTS:
             record = dataclasses.replace(record, variant=name)
         records.append(record)
     return Experiment(

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from tfew_jax.report.records import Experiment
+from tfew_jax.report.records import SUBJECTS, Experiment
 from tfew_jax.report.tables import NOTHING
 
 COLUMNS = (
@@ -21,13 +21,13 @@ def describe(experiments: Sequence[Experiment]) -> list[dict[str, str]]:
 def _describe(experiment: Experiment) -> dict[str, str]:
     settings, summary = experiment.settings, experiment.summary
     records = [record.fields for record in experiment.records]
-    tuned = [fields for fields in records if fields["kind"] == "tuned"]
-    fields = [*tuned, *records, {}][0]
+    own = [fields for fields in records if fields["kind"] in SUBJECTS]
+    fields = [*own, *records, {}][0]
     base = [_base(summary.get("base")), settings.get("base")]
     method = settings.get("method") or fields.get("method") or {}
     # A run that is scored with several templates was trained once.
     seconds: dict[tuple[Any, Any], float] = {}
-    for run in tuned:
+    for run in own:
         place = (run.get("seed"), run.get("fold"))
         seconds[place] = max(float(run.get("wall_time_s") or 0), seconds.get(place, 0))
     tasks = dict.fromkeys(record.task for record in experiment.records)
@@ -39,11 +39,11 @@ def _describe(experiment: Experiment) -> dict[str, str]:
         "base": " ".join(str(part) for part in base if part) or NOTHING,
         "method": str(method.get("name", NOTHING)),
         "trainable": _count(fields.get("num_trainable", fields.get("num_parameters"))),
-        "rows": _numbers({f.get("num_train_rows") for f in tuned}),
-        "steps": _numbers({f.get("num_steps") for f in tuned}),
+        "rows": _numbers({f.get("num_train_rows") for f in own}),
+        "steps": _numbers({f.get("num_steps") for f in own}),
         "batch": str(settings.get("recipe.batch_size", NOTHING)),
         "rate": str(settings.get("recipe.learning_rate", NOTHING)),
-        "seeds": ", ".join(dict.fromkeys(str(f.get("seed")) for f in tuned)) or NOTHING,
+        "seeds": ", ".join(dict.fromkeys(str(f.get("seed")) for f in own)) or NOTHING,
         "time": duration(sum(seconds.values())) if seconds else NOTHING,
         "config hash": _numbers({f.get("config_hash") for f in records}),
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) or NOTHING,

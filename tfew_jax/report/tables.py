@@ -56,8 +56,8 @@ class Table:
         metric: One of `cells.METRICS`.
         tasks: The columns.
         mean_tasks: The sets that the means are over.
-        num_seeds: Seeds that a tuned cell usually has.
-        rows: Tuned variants, then baselines, then published rows.
+        num_seeds: Seeds that a cell of a variant usually has.
+        rows: Tuned variants, text prompts, then baselines, then published rows.
         experiments: What was read.
         notes: Sentences to print below.
     """
@@ -168,7 +168,7 @@ def _in_order(
 
 def _own_row(key: RowKey, row: Mapping[str, Cell]) -> Row:
     name = _NAMES.get(key.kind, key.name)
-    if key.kind != "tuned" and key.name:
+    if key.kind in records.BASELINES and key.name:
         name += f" ({key.name})"
     if key.split == "fold":
         name += ", cross-validation"
@@ -226,9 +226,9 @@ def _mean(row: Row, tasks: Sequence[str]) -> float | None:
 
 
 def _usual_num_seeds(own: Sequence[Row]) -> int:
-    tuned = [row for row in own if row.kind == "tuned"] or own
+    subjects = [row for row in own if row.kind in records.SUBJECTS] or own
     counts = collections.Counter(
-        len(cell.seeds) for row in tuned for cell in row.cells.values()
+        len(cell.seeds) for row in subjects for cell in row.cells.values()
     )
     return max(counts, key=lambda number: (counts[number], number))
 
