@@ -18,6 +18,9 @@ ENTRIES = {
     "runs/multitask.gin": experiment.pretrain,
     "runs/pretrain.gin": experiment.pretrain,
     "runs/pretrain_ia3.gin": experiment.pretrain,
+    "runs/text.gin": experiment.train_text,
+    "runs/prompt_tuning.gin": experiment.train_text,
+    "runs/text_model_tuning.gin": experiment.train_text,
     "runs/fewshot.gin": experiment.train,
     "runs/tfew.gin": experiment.train,
     "runs/raft_banking_77.gin": experiment.train,
@@ -29,6 +32,7 @@ ENTRIES = {
 }
 REST = {"models": "models/embedded.gin", "methods": "methods/ia3.gin"}
 REST |= {"tasks": "tasks/csv.gin", "runs": "runs/train.gin"}
+RUNS = {"domain_shift": "runs/text.gin"}  # of kinds that another run does not read
 VALUES = {  # of the macros that only a user can give
     "MODEL_DIR": "'out'",
     "EVAL_OUTPUT_DIR": "'out'",
@@ -105,8 +109,11 @@ def test_the_header_says_what_is_provided_and_required_and_a_command(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_parses_with_those_it_requires(name):
-    files = [*(REST | {name.split("/")[0]: name}).values()]
-    entry = ENTRIES.get(files[-1], experiment.train)
+    kind = name.split("/")[0]
+    rest = REST | {"runs": RUNS.get(kind, REST["runs"])}
+    files = [*(rest | {kind: name}).values()]
+    [run] = [file for file in files if file.startswith("runs/")]
+    entry = ENTRIES[run]
     with configuration.parsed(
         entry=entry, files=files, bindings=bindings_for(files)
     ) as configured:
@@ -194,3 +201,30 @@ def test_the_command_in_the_header_is_one(name):
     args = main.make_parser().parse_args(words)
     for file in getattr(args, "gin_file", []):
         assert file in FILES
+
+
+def recipe_of(files, entry):
+    given = ["MODEL_DIR='out'", "DATA_DIR='data'", "MIXTURE_OR_TASK_NAME='rte'"]
+    with configuration.parsed(entry=entry, files=files, bindings=given):
+        return gin.get_configurable(experiment.Recipe)()
+
+
+def test_prompt_tuning_has_the_papers_recipe():
+    files = ["models/embedded.gin", "methods/ia3.gin", "runs/prompt_tuning.gin"]
+    recipe = recipe_of(files, experiment.train_text)
+    assert (recipe.num_steps, recipe.batch_size) == (30_000, 32)
+    assert recipe.schedule == "constant"
+    assert dict(recipe.adafactor) == {
+        "decay_rate": 0.8,
+        "decay_offset": 0,
+        "max_grad_norm": None,
+        "multiply_by_parameter_scale": False,
+        "weight_decay": 1e-5,
+    }
+
+
+def test_text_model_tuning_has_the_papers_recipe():
+    files = ["models/embedded.gin", "runs/text_model_tuning.gin"]
+    recipe = recipe_of(files, experiment.train_text)
+    assert (recipe.learning_rate, recipe.batch_size) == (1e-3, 128)
+    assert recipe.schedule == "constant"

@@ -26,6 +26,7 @@ from tfew_jax.experiment import directory as files
 
 _MACRO = "gin.macro"
 _MACRO_LINE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
+_CHANGES_OF_RUNS = ("ablations", "domain_shift")  # folders
 _SAVED = "# Saved by tfew_jax"  # how files start that hold all macros of a run
 
 
@@ -114,9 +115,10 @@ def _selector(entry: Callable[..., Any]) -> str | None:
 
 
 def _check_order(files: Sequence[str]) -> None:
-    """Refuses an ablation before the file of the run, which would undo it."""
+    """Refuses what changes a run before the file of the run, which would undo it."""
     kinds = [pathlib.PurePath(file).parent.name for file in files]
-    if "ablations" in kinds and "runs" in kinds[(first := kinds.index("ablations")) :]:
+    changes = [place for place, kind in enumerate(kinds) if kind in _CHANGES_OF_RUNS]
+    if changes and "runs" in kinds[(first := changes[0]) :]:
         run = files[kinds.index("runs", first)]
         raise ValueError(
             f"{files[first]} stands before {run}, which sets the same again; give it "

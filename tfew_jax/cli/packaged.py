@@ -13,7 +13,7 @@ def directory() -> pathlib.Path:
 
 
 def files(kind: str = "") -> list[pathlib.Path]:
-    """All of them, or those of a kind: models, methods, tasks, runs, ablations."""
+    """All of them, or those of a kind: models, methods, tasks, runs and so on."""
     return sorted((directory() / kind).rglob("*.gin"))
 
 

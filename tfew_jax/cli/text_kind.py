@@ -9,9 +9,9 @@ PREFIX = "text/"  # of all names, since cb or rte is a benchmark, too
 
 
 def names() -> list[str]:
-    """The tasks, MRQA's once for each of its sets, without the prefix."""
-    mrqa = [f"mrqa/{part}" for part in text_rows.MRQA]
-    return [name for name in text_to_text.names() if name != "mrqa"] + mrqa
+    """The tasks, and the sets of those that have several, without the prefix."""
+    sets = [name for name in text_rows.names() if "/" in name]
+    return [name for name in text_to_text.names() if name != "mrqa"] + sets
 
 
 def sizes(name: str) -> str:

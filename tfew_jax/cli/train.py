@@ -8,6 +8,11 @@ included, as operative_config.gin. Started again, a run goes on where it was.
 With runs/text_prompt.gin nothing is trained: the frozen model reads labelled rows in
 front of each row that is scored, and MODEL_DIR gets the same files but no adapter.
 
+With runs/prompt_tuning.gin, runs/text_model_tuning.gin or runs/text.gin it trains on
+one of T5's text-to-text tasks: the model writes for the validation rows every so many
+steps, and the best step is kept. The files of domain_shift/ name other sets to measure
+it on.
+
 With runs/pretrain.gin, runs/lm_adapt.gin, runs/multitask.gin, runs/pretrain_ia3.gin or
 runs/arrays.gin it trains on what `tfew prepare` made of texts, and MODEL_DIR gets
 final_model/, or adapter/ where only an adapter was trained.
@@ -55,7 +60,12 @@ def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
     from tfew_jax.cli import configuration
 
     with configuration.parsed(
-        entry=(experiment.train, experiment.text_prompt, experiment.pretrain),
+        entry=(
+            experiment.train,
+            experiment.text_prompt,
+            experiment.train_text,
+            experiment.pretrain,
+        ),
         text=text,
         **sources,
     ) as configured:
@@ -69,6 +79,8 @@ def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
         measured = "" if loss is None else f", validation loss {loss:.4f}"
         print(f"{result.summary['num_steps']} steps done{measured}: {result.path}")
         return 0
-    print(experiment.summary_table(result.summary))
+    is_text = isinstance(result, experiment.TextResult)
+    table = experiment.text_table if is_text else experiment.summary_table
+    print(table(result.summary))
     print(f"results in {result.directory}", file=sys.stderr)
     return 0

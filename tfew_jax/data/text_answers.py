@@ -1,12 +1,30 @@
 """What a generated text answers, and how good the answers to a task are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tfew_jax import text_metrics
 from tfew_jax.data import text_to_text
 from tfew_jax.data.text_to_text import Example
 
 INVALID = -1  # an output that is no answer
+# Whose mean says which of a run's models is best: a set's metrics as SuperGLUE averages
+# them (Lester et al., 2021, https://arxiv.org/abs/2104.08691, Section 3), but for
+# questions F1 alone, by which the paper selects on SQuAD.
+MAIN_METRICS = {
+    "boolq": ("accuracy",),
+    "cb": ("mean_3class_f1", "accuracy"),
+    "copa": ("accuracy",),
+    "multirc": ("f1", "exact_match"),
+    "record": ("em", "f1"),
+    "rte": ("accuracy",),
+    "wic": ("accuracy",),
+    "wsc": ("accuracy",),
+    "mrpc": ("f1", "accuracy"),
+    "qqp": ("f1", "accuracy"),
+    "sst2": ("accuracy",),
+    "squad": ("f1",),
+    "mrqa": ("f1",),
+}
 
 _DETERMINERS = frozenset(
     "a an each every few her his many much my our some that the their these this "
@@ -96,6 +114,17 @@ def measure(
         outputs = [outputs[number] for number in seen.values()]
         examples = [examples[number] for number in seen.values()]
     return text_metrics.answer_scores(outputs, [list(e["answers"]) for e in examples])
+
+
+def main_score(task: str, scores: Mapping[str, float]) -> float:
+    """The mean of a task's main metrics, see `MAIN_METRICS`.
+
+    Args:
+        task: A name of `text_to_text.names()`.
+        scores: What `measure` says.
+    """
+    names = MAIN_METRICS[task]
+    return sum(scores[name] for name in names) / len(names)
 
 
 def _words(text: str) -> frozenset[str]:

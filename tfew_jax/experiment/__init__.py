@@ -4,7 +4,7 @@ What the command line and Python users call. `fewshot` takes rows and a template
 `train` is the same in full, and `text_prompt` shows rows in the input instead.
 `evaluate` and `infer` use an adapter on more rows, and `generate` and
 `write_generations` let it write; `evaluate_text` measures what it writes for T5's
-text-to-text tasks. `pretrain` trains on token arrays.
+text-to-text tasks. `train_text` trains on these, `pretrain` on token arrays.
 """
 
 from tfew_jax.experiment.applying import predict
@@ -22,7 +22,9 @@ from tfew_jax.experiment.prepared import Prediction
 from tfew_jax.experiment.pretraining import PretrainResult, new_base, pretrain
 from tfew_jax.experiment.results import FewshotResult, Result
 from tfew_jax.experiment.summary import table as summary_table
+from tfew_jax.experiment.text_summary import table as text_table
 from tfew_jax.experiment.text_tasks import evaluate_text
+from tfew_jax.experiment.text_training import TextResult, train_text
 from tfew_jax.experiment.tuning import Interrupted, Recipe
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "PretrainResult",
     "Recipe",
     "Result",
+    "TextResult",
     "evaluate",
     "evaluate_text",
     "fewshot",
@@ -47,6 +50,8 @@ __all__ = [
     "pretrain",
     "summary_table",
     "text_prompt",
+    "text_table",
     "train",
+    "train_text",
     "write_generations",
 ]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from tfew_jax import checkpoint, evaluate, metrics
+from tfew_jax import checkpoint, evaluate, metrics, models
 from tfew_jax.data import batching, fewshot, tasks, tokenizer
 from tfew_jax.experiment import applying, directory, prepared, results, scoring
 from tfew_jax.experiment.base import Base
-from tfew_jax.types import UNK_ID, Batch
+from tfew_jax.types import UNK_ID, Batch, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,6 +145,35 @@ def write(
         ValueError: If a setting is out of range.
     """
     model, params = scoring.adapted(base, adapter)
+    return write_by(
+        base,
+        model,
+        params,
+        batches,
+        max_length=max_length,
+        num_beams=num_beams,
+        alpha=alpha,
+        batch_size=batch_size,
+    )
+
+
+def write_by(
+    base: Base,
+    model: models.T5,
+    params: Params,
+    batches: Iterable[Batch],
+    *,
+    max_length: int,
+    num_beams: int | None,
+    alpha: float,
+    batch_size: int,
+) -> tuple[list[str], list[float]]:
+    """What `write` returns, by a model that is at hand with all its parameters.
+
+    Raises:
+        MemoryError: If the device runs out of memory.
+        ValueError: If a setting is out of range.
+    """
     with scoring.explained_memory(base, batch_size):
         tokens, scores, _ = evaluate.generate_tokens(
             model,

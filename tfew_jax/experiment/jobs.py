@@ -1,18 +1,23 @@
 """What the command line and Python users call: `fewshot`, `train`, `text_prompt`."""
 
-import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from tfew_jax import checkpoint, peft
 from tfew_jax.data import demonstrations, sources, tasks, tokenized
 from tfew_jax.data import fewshot as fewshot_data
-from tfew_jax.experiment import applying, directory, plan, prepared, results
+from tfew_jax.experiment import (
+    applying,
+    directory,
+    opening,
+    plan,
+    prepared,
+    results,
+)
 from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.progress import Progress
 from tfew_jax.experiment.prompting import PromptStudy
@@ -21,7 +26,7 @@ from tfew_jax.experiment.tuning import Recipe
 
 SEEDS = tasks.SEEDS
 PathLike = str | os.PathLike[str]
-OnStart = Callable[[pathlib.Path], None]
+OnStart = opening.OnStart
 _Result = TypeVar("_Result", bound=results.Result)
 
 
@@ -319,23 +324,14 @@ def _execute(
     on_start: OnStart | None,
 ) -> _Result:
     """Runs a study in its directory, or in one that is gone afterwards."""
-    with contextlib.ExitStack() as stack:
-        kept = model_dir is not None
-        if model_dir is None:
-            model_dir = stack.enter_context(tempfile.TemporaryDirectory())
-        path = stack.enter_context(
-            directory.open_directory(
-                model_dir, settings=study.settings, overwrite=overwrite
-            )
-        )
-        if on_start is not None:
-            on_start(path)
-        log = stack.enter_context(open(path / "log.txt", "a", encoding="utf-8"))
-        progress = Progress(
-            log_file=log,
-            tensorboard=path / "tensorboard" if kept else None,
-            quiet=quiet,
-        )
+    kept = model_dir is not None
+    with opening.open_run(
+        model_dir,
+        settings=study.settings,
+        overwrite=overwrite,
+        quiet=quiet,
+        on_start=on_start,
+    ) as (path, progress):
         result = execute(path, progress)
         if task.submission is not None and task.predict is study.predict_rows:
             labels = [prediction.label for prediction in result.predictions]

@@ -6,23 +6,21 @@ in `adapter/` where the method adds parameters, as T-Few's pre-training of (IA)^
 A run goes on to the bit after it was stopped: batches follow from the step.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from tfew_jax import checkpoint, evaluate, losses, models, peft, train
+from tfew_jax import checkpoint, evaluate, models, peft, train
 from tfew_jax.data import token_arrays
 from tfew_jax.data import tokenizer as tokenizers
 from tfew_jax.experiment import base as bases
-from tfew_jax.experiment import directory, results
+from tfew_jax.experiment import directory, opening, results
 from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.progress import Progress
 from tfew_jax.experiment.tuning import Recipe, Tuner
@@ -105,7 +103,7 @@ def pretrain(
     keep_last: int = 2,
     overwrite: bool = False,
     quiet: bool = False,
-    on_start: Callable[[pathlib.Path], None] | None = None,
+    on_start: opening.OnStart | None = None,
 ) -> PretrainResult:
     """Trains on packed examples with the likelihood of their targets.
 
@@ -136,10 +134,7 @@ def pretrain(
     ):
         if value < 1:
             raise ValueError(f"{name} must be positive, got {value}")
-    recipe = dataclasses.replace(
-        recipe or Recipe(),
-        loss=losses.TFewLoss(unlikelihood=0.0, length_normalized=0.0),
-    )
+    recipe = (recipe or Recipe()).by_likelihood()
     run = _Run(
         base=base,
         arrays=_opened(arrays, base.tokenizer),
@@ -152,21 +147,14 @@ def pretrain(
         eval_period=eval_period,
         eval_batches=eval_batches,
     )
-    with contextlib.ExitStack() as stack:
-        path = stack.enter_context(
-            directory.open_directory(
-                model_dir, settings=run.settings(), overwrite=overwrite
-            )
-        )
-        if on_start is not None:
-            on_start(path)
-        log = stack.enter_context(open(path / "log.txt", "a", encoding="utf-8"))
-        progress = Progress(
-            log_file=log,
-            tensorboard=path / "tensorboard",
-            quiet=quiet,
-            tokens_per_step=run.tokens_per_step,
-        )
+    with opening.open_run(
+        model_dir,
+        settings=run.settings(),
+        overwrite=overwrite,
+        quiet=quiet,
+        on_start=on_start,
+        tokens_per_step=run.tokens_per_step,
+    ) as (path, progress):
         return run.execute(path, progress, checkpoint_period, keep_last)
 
 
@@ -220,7 +208,6 @@ class _Run:
             summary = json.loads((path / "summary.json").read_text("utf-8"))
             return self._result(path, final, records, summary)
         progress.plan(self.recipe.num_steps)
-        self._measure(0, self.tuner.init_state(self.seed), records, progress)
         batches = token_arrays.PackedBatches(
             self.arrays, self.recipe.batch_size, self.seed
         )

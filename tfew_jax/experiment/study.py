@@ -241,8 +241,9 @@ class Study:
                 keep_last=keep_last,
             )
         except train.NonFiniteLoss as error:
+            places = [sources.where(self.rows[row], row) for row in error.rows]
             raise FloatingPointError(
-                self._diverged(run, error, checkpoint_period)
+                error.told(run.name, places, checkpoint_period)
             ) from error
         seconds = time.monotonic() - start
         adapter = self.tuner.adapter(
@@ -270,19 +271,6 @@ class Study:
             )
             progress.say(f"{run.name}: accuracy {numbers['accuracy']:.3f}")
         records.append(record)
-
-    def _diverged(
-        self, run: plan.Run, error: train.NonFiniteLoss, period: int | None
-    ) -> str:
-        places = [sources.where(self.rows[row], row) for row in error.rows[:3]]
-        more = f" and {len(error.rows) - 3} more" if len(error.rows) > 3 else ""
-        last = error.step - error.step % period if period else 0
-        kept = f"the checkpoint of step {last} is kept" if last else "nothing was saved"
-        return (
-            f"{run.name}: the loss is {error.loss} in step {error.step}, with "
-            f"{', '.join(places)}{more}; stopped, {kept}. Look at these rows, take a "
-            "lower learning rate, or compute in float32"
-        )
 
     def _sum_up(
         self, path: pathlib.Path, records: directory.Records

@@ -1,17 +1,14 @@
 """Text-to-text tasks: what a model writes, measured as T5 measures it.
 
-The rows, words and metrics are those of `data.text_to_text` and `data.text_answers`;
-SeqIO is not needed.
+See `text_measuring`; `text_training` trains on them.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from tfew_jax import checkpoint
-from tfew_jax.data import batching, text_answers, text_rows, text_to_text, tokenized
-from tfew_jax.experiment import applying, generating
+from tfew_jax.experiment import applying, generating, text_measuring
 from tfew_jax.experiment.base import Base
 
 
@@ -23,6 +20,7 @@ def evaluate_text(
     data_dir: applying.PathLike,
     split: str = "validation",
     adapter: checkpoint.Adapter | applying.PathLike | None = None,
+    trained_on: str | None = None,
     task_word: bool = True,
     lengths: Mapping[str, int] | None = None,
     num_beams: int | None = None,
@@ -46,6 +44,8 @@ def evaluate_text(
         split: Of the set; its rows must be labelled.
         adapter: The adapter, its directory, or that of a finished run; None for the
             frozen model alone.
+        trained_on: Task whose answers the adapter writes, where it is another one:
+            they are read as `text_transfer` says.
         task_word: Whether inputs begin with the word that names the task.
         lengths: Most tokens of "inputs" and of "targets", which are the outputs.
         num_beams: Beams of the search; None takes the likeliest token each time.
@@ -59,53 +59,27 @@ def evaluate_text(
 
     Raises:
         ValueError: If there is no such task, split or file, a row is not labelled, the
-            adapter does not fit the model, or a setting is out of range.
+            adapter does not fit the model, its answers say nothing about the task, or
+            a setting is out of range.
     """
-    text_task = text_to_text.get(task.partition("/")[0])
+    form = text_measuring.Format(
+        task_word=task_word, lengths=lengths, input_eos=input_eos
+    )
     adapter = None if adapter is None else applying.load_adapter(adapter, base)
-    examples = [
-        example
-        for row in text_rows.load(task, split, data_dir)
-        for example in text_task.examples(row, task_word=task_word)
-    ]
-    limits = tokenized.limits_of(lengths)
-    inputs = [
-        base.tokenizer.encode(
-            example["inputs"], add_eos=input_eos, max_length=limits["inputs"]
-        )
-        for example in examples
-    ]
+    questions = text_measuring.load_questions(
+        base, task, split, os.fspath(data_dir), form=form, trained_on=trained_on
+    )
+    batches = questions.batches(batch_size)
     path = applying.output_directory(output_dir, on_start)
     texts, scores = generating.write(
         base,
         adapter,
-        batching.input_batches(
-            [np.asarray(ids, np.int32) for ids in inputs],
-            batch_size,
-            max_length=limits["inputs"],
-        ),
-        max_length=limits["targets"],
+        batches,
+        max_length=form.limits["targets"],
         num_beams=num_beams,
         alpha=alpha,
         batch_size=batch_size,
     )
-    legal = generating.spelled(text_task.labels, base.tokenizer)
-    generations = [
-        generating.Generation(
-            row=row,
-            text=text,
-            score=score,
-            inputs=example["inputs"],
-            legal=legal,
-            target=example["targets"],
-        )
-        for row, (text, score, example) in enumerate(
-            zip(texts, scores, examples, strict=True)
-        )
-    ]
-    numbers: dict[str, Any] = text_answers.measure(text_task.name, texts, examples)
-    if legal:
-        numbers = {**numbers, **generating.illegal_outputs(generations)}
-    numbers["num_rows"] = len(generations)
-    generating.write_files(path, generations, numbers)
-    return numbers
+    measured = text_measuring.measure(base, questions, texts, scores)
+    text_measuring.write_files(path, measured)
+    return measured.numbers()

@@ -82,6 +82,11 @@ class Recipe:
         """Fields as JSON values."""
         return {**dataclasses.asdict(self), "adafactor": dict(self.adafactor)}
 
+    def by_likelihood(self) -> "Recipe":
+        """The same with the likelihood of the right target as the only loss."""
+        loss = losses.TFewLoss(unlikelihood=0.0, length_normalized=0.0)
+        return dataclasses.replace(self, loss=loss)
+
     def make_schedule(self) -> optim.Schedule:
         """From updates done to the learning rate of the next one."""
         if self.schedule == "constant":
@@ -175,7 +180,7 @@ class Tuner:
         checkpoints: pathlib.Path | None = None,
         checkpoint_period: int | None = None,
         keep_last: int = 2,
-        watch: Callable[[int, train.TrainState], None] | None = None,
+        watch: Callable[[int, train.TrainState], bool | None] | None = None,
     ) -> tuple[Params, int]:
         """Trains one adapter, from its last checkpoint if there is one.
 
@@ -187,8 +192,10 @@ class Tuner:
             checkpoints: Directory of the run's checkpoints; None keeps none.
             checkpoint_period: Steps between checkpoints; None for the last only.
             keep_last: How many are kept beside the best.
-            watch: Called with the number of updates and the state after each, before
-                a checkpoint; it must not keep the state.
+            watch: Called with the number of updates and the state, before the first
+                update here and after each, before a checkpoint. It must not keep the
+                state; where it returns True the run ends there, and again where it
+                is started again.
 
         Returns:
             The trainable half, and the step from which this process went on.
@@ -230,18 +237,23 @@ class Tuner:
             stop = stack.enter_context(_stop_requested(progress.say))
             mean_loss = _Mean()
             stack.enter_context(self._explained_memory(batch_at))
+            if watch is not None and watch(first_step, state):
+                return train.adapter_params(state), first_step
             for info in steps:
                 state = info.state
                 metrics = {k: float(v[0]) for k, v in info.metrics.items()}
                 progress.step(info.step, metrics)
                 mean_loss.add(metrics["loss"])
-                if watch is not None:
-                    watch(info.step, state)
-                is_due = info.step % period == 0 or info.step == num_steps
+                is_last = info.step == num_steps
+                if watch is not None and watch(info.step, state):
+                    is_last = True
+                is_due = info.step % period == 0 or is_last
                 if manager and (is_due or stop.is_set()):
                     metric = -mean_loss.take() if is_due else None
                     manager.save(info.step, state, metric=metric)
-                if stop.is_set() and info.step < num_steps:
+                if is_last:
+                    break
+                if stop.is_set():
                     kept = f"step {info.step} of {name} is saved" if manager else name
                     raise Interrupted(f"stopped; {kept}, the same command goes on")
         return train.adapter_params(state), first_step

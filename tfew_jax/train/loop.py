@@ -51,6 +51,23 @@ class NonFiniteLoss(FloatingPointError):
             "learning rate, or compute in float32"
         )
 
+    def told(self, run: str, places: Sequence[str], period: int | None) -> str:
+        """The message for a run whose rows have names.
+
+        Args:
+            run: Its name.
+            places: Where the rows were read.
+            period: Steps between checkpoints; None where there are none.
+        """
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        last = self.step - self.step % period if period else 0
+        kept = f"the checkpoint of step {last} is kept" if last else "nothing was saved"
+        return (
+            f"{run}: the loss is {self.loss} in step {self.step}, with "
+            f"{', '.join(places[:3])}{more}; stopped, {kept}. Look at these rows, take "
+            "a lower learning rate, or compute in float32"
+        )
+
 
 def stack_batches(batches: Sequence[types.Batch]) -> types.Batch:
     """Joins one batch an adapter along a new `adapters` axis, as numpy arrays.
