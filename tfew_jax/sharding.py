@@ -29,6 +29,7 @@ LOGICAL_AXIS_RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("layers", None),
     ("adapters", None),
     ("prompt", None),
+    ("prompt_embed", None),  # replicated: one host can write a whole prompt
     ("rank", None),
     ("activation_choices", None),
     ("activation_length", None),

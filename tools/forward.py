@@ -3,13 +3,15 @@
     python tools/forward.py --model DIR [--adapter DIR] --inputs FILE --out FILE
 
 `--model` takes a native, Hugging Face or T5X (legacy, orbax, scanned) directory,
-`--adapter` a native directory, a PEFT (IA)^3 directory or T-Few's finish.pt. The
-inputs are a safetensors file with `input_ids` [batch, length], and optionally
-`attention_mask` of the same shape, `decoder_input_ids` and `labels`
-[batch, target_length]; without decoder inputs the labels are shifted, -100 as pads.
+`--adapter` a native directory, a PEFT directory of (IA)^3 or prompt tuning, T-Few's
+finish.pt, or a prompt as a numpy file. The inputs are a safetensors file with
+`input_ids` [batch, length], and optionally `attention_mask` of the same shape,
+`decoder_input_ids` and `labels` [batch, target_length]; without decoder inputs the
+labels are shifted, -100 as pads.
 
 Writes `logits` [batch, target_length, vocab] and `encoder_last_hidden_state`
-[batch, length, embed], both computed in float32 with dropout off.
+[batch, length, embed], both computed in float32 with dropout off. With a prompt the
+encoder's output has its rows, too, in front.
 """
 
 import argparse
@@ -51,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", required=True, type=Path, help="directory of the base model")
-    add("--adapter", type=Path, help="directory or finish.pt of an adapter")
+    add("--adapter", type=Path, help="directory or file of an adapter")
     add("--inputs", required=True, type=Path, help="safetensors file of token ids")
     add("--out", required=True, type=Path, help="safetensors file to write")
     add("--debug", action="store_true", help="show the traceback of an error")

@@ -42,6 +42,8 @@ VALUES = {  # of the macros that only a user can give
     "CHOICES": "'bad ||| good'",
     "INITIAL_CHECKPOINT_PATH": "'base'",
     "INITIAL_ADAPTER_PATH": "'vectors'",
+    "PROMPT_TEXT": "'what is it'",
+    "PROMPT_FILE": "'prompt.npy'",
     "DATA_DIR": "'data'",
     "TOKEN_ARRAYS": "'arrays'",
     "BENCHMARK": "'rte'",
@@ -49,6 +51,11 @@ VALUES = {  # of the macros that only a user can give
     "SEEDS": "(0,)",
 }
 MACRO = re.compile(r"\b[A-Z]+(?:_[A-Z]+)*\b")
+
+
+def rest_of(name):
+    is_prompt = name.startswith("prompts/")
+    return REST | ({"methods": "methods/prompt.gin"} if is_prompt else {})
 
 
 def read(name):
@@ -110,7 +117,7 @@ def test_the_header_says_what_is_provided_and_required_and_a_command(name):
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_parses_with_those_it_requires(name):
     kind = name.split("/")[0]
-    rest = REST | {"runs": RUNS.get(kind, REST["runs"])}
+    rest = rest_of(name) | {"runs": RUNS.get(kind, REST["runs"])}
     files = [*(rest | {kind: name}).values()]
     [run] = [file for file in files if file.startswith("runs/")]
     entry = ENTRIES[run]

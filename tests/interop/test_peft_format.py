@@ -216,7 +216,7 @@ def test_a_pickled_adapter_of_older_peft_loads(golden, copied, v1_1):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"peft_type": "LORA"}, "peft_type is 'LORA'; only IA3 is read"),
+        ({"peft_type": "LORA"}, "peft_type is 'LORA'; only IA3 and PROMPT_TUNING"),
         ({"target_modules": ["q", "v"]}, r"scales the output of .*\.q, where"),
         ({"target_modules": "all-linear"}, r"scales the output of .*, where"),
         ({"feedforward_modules": []}, r"scales the output of .*\.wo, where"),

@@ -1,11 +1,13 @@
 """What every parameter-efficient method must keep; methods are found by their files."""
 
+import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tfew_jax import models, peft, train
+from tfew_jax import experiment, models, peft, train
+from tfew_jax.cli import configuration
 
 CONFIG = models.T5Config(
     vocab_size=61,
@@ -24,6 +26,15 @@ BATCH = {
 methods = pytest.mark.parametrize("name", peft.names())
 adding = pytest.mark.parametrize(
     "name", [name for name in peft.names() if peft.get(name).adds_parameters]
+)
+folding = pytest.mark.parametrize(
+    "name", [name for name in peft.names() if peft.get(name).folds]
+)
+unfolding = pytest.mark.parametrize(
+    "name", [name for name in peft.names() if not peft.get(name).folds]
+)
+lengthening = pytest.mark.parametrize(
+    "name", [name for name in peft.names() if peft.get(name)().lengthens]
 )
 selecting = pytest.mark.parametrize(
     "name", [name for name in peft.names() if not peft.get(name).adds_parameters]
@@ -59,20 +70,50 @@ def logits(method, params):
     )[0]
 
 
-def without(params, method):
-    return {
-        path: leaf
-        for path, leaf in jax.tree.leaves_with_path(params)
-        if "/".join(str(k.key) for k in path) not in method.trainable_paths(params)
-    }
-
-
-@methods
+@folding
 def test_a_new_method_computes_what_the_frozen_model_computes(name, key):
     method = peft.get(name)()
     params = models.init(CONFIG, method, key)
     plain = jax.tree.map(lambda x: x, method.fold(params))
     np.testing.assert_array_equal(logits(method, params), logits(None, plain))
+
+
+@unfolding
+def test_a_method_that_does_not_fold_says_so_and_keeps_the_model(name, key):
+    method = peft.get(name)()
+    params = models.init(CONFIG, method, key)
+    with pytest.raises(ValueError, match="does not fold"):
+        method.fold(params)
+    _, frozen = train.partition(params, method)
+    plain = models.abstract_params(CONFIG)
+    assert jax.tree.map(jnp.shape, frozen) == jax.tree.map(jnp.shape, plain)
+
+
+@lengthening
+def test_examples_that_a_method_lengthens_cannot_be_packed(name, key):
+    method = peft.get(name)()
+    params = models.init(CONFIG, method, key)
+    segments = jnp.ones((2, 9), jnp.int32)
+    with pytest.raises(ValueError, match="give one example a row"):
+        models.forward(
+            models.T5(CONFIG, method),
+            params,
+            encoder_input_tokens=BATCH["encoder_input_tokens"],
+            decoder_input_tokens=BATCH["decoder_target_tokens"],
+            encoder_segment_ids=segments,
+        )
+
+
+@methods
+def test_the_stated_recipe_is_that_of_the_gin_file(name):
+    files = ["models/embedded.gin", f"methods/{name}.gin"]
+    files += ["tasks/csv.gin", "runs/fewshot.gin"]
+    values = {"TRAIN_FILE": "'a.csv'", "CHOICES": "'a ||| b'", "TEMPLATES": "['{{a}}']"}
+    bindings = [f"{k}={v}" for k, v in values.items()] + ["MODEL_DIR='out'"]
+    with configuration.parsed(entry=experiment.train, files=files, bindings=bindings):
+        given = gin.get_configurable(experiment.Recipe)()
+    stated = experiment.Recipe.for_method(peft.get(name)())
+    assert given == stated
 
 
 @methods
@@ -83,7 +124,7 @@ def test_the_stated_number_of_parameters_is_the_real_one(name):
         assert sum(leaf.size for leaf in leaves) == method.num_parameters(config)
 
 
-@methods
+@folding
 def test_the_folded_model_equals_the_adapted_one_and_the_base_is_kept(name, key):
     method = peft.get(name)()
     params = moved(method, models.init(CONFIG, method, key))
@@ -99,7 +140,7 @@ def test_the_folded_model_equals_the_adapted_one_and_the_base_is_kept(name, key)
     jax.tree.map(np.testing.assert_array_equal, params, before)
 
 
-@methods
+@folding
 def test_folding_is_the_same_for_stacked_and_unstacked_layers(name, key):
     method = peft.get(name)()
     params = moved(method, models.init(CONFIG, method, key))
@@ -112,6 +153,7 @@ def test_folding_is_the_same_for_stacked_and_unstacked_layers(name, key):
 def test_a_method_survives_its_dictionary_and_refuses_unknown_settings(name):
     method = peft.get(name)()
     assert peft.from_dict(method.to_dict()) == method
+    assert method.difference(peft.from_dict(method.to_dict())) == ""
     with pytest.raises(ValueError, match=r"unknown settings \['sights'\]"):
         peft.from_dict(method.to_dict() | {"sights": 1})
 
@@ -167,7 +209,9 @@ def test_each_row_of_a_bank_computes_what_its_adapter_computes_alone(name, key):
     for row, adapter in enumerate([2, 0]):
         alone = jax.tree.map(
             lambda leaf, names, adapter=adapter: (
-                leaf[:, adapter] if "adapters" in names else leaf
+                jnp.take(leaf, adapter, axis=names.index("adapters"))
+                if "adapters" in names
+                else leaf
             ),
             params,
             axes,

@@ -84,6 +84,17 @@ def test_a_peft_adapter_and_given_decoder_inputs(forward, golden):
     assert_parity(outputs, expected, golden["inputs"])
 
 
+def test_a_prompt_and_the_encoder_outputs_of_its_rows(forward, golden):
+    model = ("--model", HUGGINGFACE / "v1_1")
+    with pytest.warns(UserWarning, match="PEFT reads the first 4 of 8 rows"):
+        outputs, _ = forward(
+            *model, "--adapter", PEFT / "prompt", inputs=golden["inputs"]
+        )
+    assert outputs["encoder_last_hidden_state"].shape == (3, 4 + 19, 20)
+    expected = {"logits": golden["prompt.logits"]}
+    assert_parity(outputs, expected, golden["inputs"])
+
+
 def test_native_model_and_adapter_give_the_same(forward, golden, tmp_path, repository):
     model = interop.load_model(repository / HUGGINGFACE / "v1_0")
     checkpoint.save_model(tmp_path / "model", config=model.config, params=model.params)

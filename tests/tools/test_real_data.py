@@ -7,12 +7,12 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 
-import real_data  # noqa: E402
+import real_data
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """AG News and TREC in their own formats; row 3 of TREC's training file is tested."""
+    """AG News and TREC as published; the last training question of TREC is tested."""
     news = tmp_path / "classification" / "agnews"
     news.mkdir(parents=True)
     rows = [f'{1 + i % 4},"Title {i}","Text, {i}"' for i in range(120)]

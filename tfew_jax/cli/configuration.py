@@ -26,7 +26,7 @@ from tfew_jax.experiment import directory as files
 
 _MACRO = "gin.macro"
 _MACRO_LINE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
-_CHANGES_OF_RUNS = ("ablations", "domain_shift")  # folders
+_CHANGES_OF_RUNS = ("ablations", "domain_shift", "prompts")  # folders
 _SAVED = "# Saved by tfew_jax"  # how files start that hold all macros of a run
 
 

@@ -103,7 +103,9 @@ def _add_runs(runs: argparse._ArgumentGroup) -> None:
     runs.add_argument("--method", default="ia3", metavar="NAME", help="default ia3")
     runs.add_argument("--steps", type=int, metavar="N", help="default 1000")
     runs.add_argument("--batch-size", type=int, metavar="N", help="default 8")
-    runs.add_argument("--learning-rate", type=float, metavar="X", help="default 3e-3")
+    runs.add_argument(
+        "--learning-rate", type=float, metavar="X", help="default the method's"
+    )
     runs.add_argument(
         "--out", default="fewshot_output", metavar="DIR", help="default %(default)s"
     )

@@ -45,7 +45,7 @@ def fewshot(
     method: str | peft.PeftMethod = "ia3",
     num_steps: int = 1000,
     batch_size: int = 8,
-    learning_rate: float = 3e-3,
+    learning_rate: float | None = None,
     recipe: Recipe | None = None,
     out: PathLike | None = None,
     overwrite: bool = False,
@@ -72,8 +72,9 @@ def fewshot(
         method: A PEFT method or its name.
         num_steps: Updates of each run.
         batch_size: Inputs a step.
-        learning_rate: Peak rate.
-        recipe: Everything about training, instead of the three arguments before it.
+        learning_rate: Peak rate; None for the method's, 3e-3 for (IA)^3.
+        recipe: Everything about training, instead of the three arguments before it;
+            None for the method's.
         out: Directory for adapter, predictions and records; a run stopped there is
             continued. None keeps the result in memory only.
         overwrite: Replace an earlier run in `out`.
@@ -87,8 +88,12 @@ def fewshot(
     """
     if seeds is None:
         seeds = (0,) if test_rows is None else SEEDS
-    recipe = recipe or Recipe(
-        num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate
+    method = peft.get(method)() if isinstance(method, str) else method
+    recipe = recipe or Recipe.for_method(
+        method,
+        num_steps=num_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
     )
     task = tasks.Task(
         spec=fewshot_data.TaskSpec(
@@ -145,7 +150,7 @@ def train(
         task: A task, what makes it for a vocabulary, or the name of an embedded one.
         predict_rows: Rows to predict, or their file.
         method: A PEFT method or its name.
-        recipe: How an adapter is trained; None for T-Few's.
+        recipe: How an adapter is trained; None for the method's.
         seeds: One run, or one cross-validation, each.
         num_shots: Rows to draw for each seed; None takes all.
         num_folds: Folds where the task has no test rows; 0 for no scores.
@@ -175,12 +180,13 @@ def train(
     task, predict_rows = _task_and_rows(task, predict_rows, base, lengths)
     if initial_adapter is not None:
         initial_adapter = applying.load_adapter(initial_adapter, base)
+    method = peft.get(method)() if isinstance(method, str) else method
     study = Study(
         base,
         task,
         predict_rows=predict_rows,
-        method=peft.get(method)() if isinstance(method, str) else method,
-        recipe=recipe or Recipe(),
+        method=method,
+        recipe=recipe or Recipe.for_method(method),
         initial=initial_adapter,
         variant=variant,
         protocol=plan.Protocol(

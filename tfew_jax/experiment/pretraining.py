@@ -135,13 +135,17 @@ def pretrain(
         if value < 1:
             raise ValueError(f"{name} must be positive, got {value}")
     recipe = (recipe or Recipe()).by_likelihood()
+    method = peft.get(method)() if isinstance(method, str) else method
+    if method.lengthens:
+        raise ValueError(
+            f"the method {method.name!r} puts positions in front of a row, so that it "
+            "cannot train on packed examples; give full or ia3"
+        )
     run = _Run(
         base=base,
         arrays=_opened(arrays, base.tokenizer),
         validation=None if validation is None else _opened(validation, base.tokenizer),
-        tuner=Tuner(
-            base, peft.get(method)() if isinstance(method, str) else method, recipe
-        ),
+        tuner=Tuner(base, method, recipe),
         recipe=recipe,
         seed=seed,
         eval_period=eval_period,

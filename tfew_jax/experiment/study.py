@@ -139,7 +139,13 @@ class Study:
         self.splits = prepare_splits(base, task, predict_rows, protocol)
         self.runs = runs_of(self.splits, task, protocol)
         self.batches = {run.name: self._batches(run) for run in self.runs}
-        self.tuner = Tuner(base, method, recipe, initial=initial)
+        self.tuner = Tuner(
+            base,
+            method,
+            recipe,
+            initial=initial,
+            class_labels=self.splits.train.tokens.class_names or (),
+        )
         variant = variant or method.name
         self.settings = {
             **common_settings(base, task, predict_rows, protocol),
@@ -198,6 +204,7 @@ class Study:
             )
         labels = self.splits.train.labels.tolist()
         notes = [*self._notes, *self.splits.notes(), *plan.notes(self.runs, labels)]
+        notes += self.tuner.notes
         for note in notes if todo else ():
             progress.say(f"note: {note}")
         progress.plan(len(todo) * self.recipe.num_steps)

@@ -11,14 +11,14 @@ import math
 import pathlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfew_jax import checkpoint, losses, models, optim, train
+from tfew_jax import checkpoint, losses, models, optim, peft, train
 from tfew_jax.data import batching
 from tfew_jax.experiment import memory
 from tfew_jax.experiment import progress as progress_module
@@ -78,6 +78,17 @@ class Recipe:
                 f"{self.schedule!r}"
             )
 
+    @classmethod
+    def for_method(cls, method: PeftMethod, **settings: Any) -> "Recipe":
+        """The recipe of a method: what it states, T-Few's for the rest.
+
+        Args:
+            method: What is trained.
+            **settings: Fields that are given; None leaves one to the method.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        return cls(**{**method.recipe, **given})
+
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON values."""
         return {**dataclasses.asdict(self), "adafactor": dict(self.adafactor)}
@@ -112,6 +123,7 @@ class Tuner:
         recipe: Recipe,
         *,
         initial: checkpoint.Adapter | None = None,
+        class_labels: Sequence[str] = (),
     ):
         """Builds the programs; they compile when they are first called.
 
@@ -121,18 +133,27 @@ class Tuner:
             recipe: How.
             initial: Adapter that runs start from, as T-Few's pre-trained vectors;
                 None for the method's own start.
+            class_labels: Answers of the task, of which a method may make its start.
 
         Raises:
-            ValueError: If the method trains nothing on this base, or the adapter is
-                another method's or another model's.
+            ValueError: If the method trains nothing on this base, cannot make its
+                start there, or the adapter is another method's or another model's.
         """
         self.base, self.method, self.recipe = base, method, recipe
         self._initial = initial
-        if initial is not None:
-            if initial.method != method:
+        self._context = peft.StartContext(
+            embedding=base.params["token_embedder"]["embedding"],
+            encode=functools.partial(base.tokenizer.encode, add_eos=False),
+            class_labels=tuple(class_labels),
+        )
+        self.notes: list[str] = []
+        if initial is None:
+            self.notes += method.check_start(self._context)
+        else:
+            if difference := method.difference(initial.method):
                 raise ValueError(
-                    f"the adapter to start from is of {initial.method.to_dict()}, the "
-                    f"run trains {method.to_dict()}; give one of the same method"
+                    f"the adapter to start from {difference} as this run trains; give "
+                    "one of the same method and settings"
                 )
             initial.check(base.config, source="the adapter to start from")
         self.model = models.T5(base.config, method)
@@ -151,7 +172,9 @@ class Tuner:
         if not self.method.adds_parameters:
             own, _ = train.partition(self.base.params, self.method)
             return self._programs.state_of(own)
-        return self._programs.init_state(jax.random.key(seed))
+        key = jax.random.key(seed)
+        own = self._programs.init_trainable(key)
+        return self._programs.state_of(self.method.initial(own, key, self._context))
 
     def params(self, trainable: Params) -> Params:
         """Parameters of the adapted model."""
@@ -282,7 +305,8 @@ class Tuner:
     def _step_memory(self, batch: Batch) -> str:
         """What the compiler says a step needs beside the frozen model."""
         key = jax.random.key(0)
-        state = jax.eval_shape(self._programs.init_state, key)
+        own = jax.eval_shape(self._programs.init_trainable, key)
+        state = jax.eval_shape(self._programs.state_of, own)
         batch = train.stack_batches([batch])
         try:
             step: Any = self._programs.step
@@ -296,7 +320,7 @@ class Tuner:
 class _Programs:
     """What is compiled for a model, a method and a recipe."""
 
-    init_state: Callable[[jax.Array], train.TrainState]
+    init_trainable: Callable[[jax.Array], Params]
     state_of: Callable[[Params], train.TrainState]
     step: train.StepFn
 
@@ -319,12 +343,12 @@ def _make_programs(
         num_micro_batches=recipe.num_micro_batches,
     )
 
-    def init_state(key: jax.Array) -> train.TrainState:
+    def init_trainable(key: jax.Array) -> Params:
         params = models.init(config, method, key)  # the frozen half is not computed
-        return train.init_state(train.partition(params, method)[0], optimizer)
+        return train.partition(params, method)[0]
 
     state_of = jax.jit(functools.partial(train.init_state, optimizer=optimizer))
-    return _Programs(jax.jit(init_state), state_of, step)
+    return _Programs(jax.jit(init_trainable), state_of, step)
 
 
 def _right_choices_at(batch_at: Callable[[int], Batch], step: int) -> Batch:

@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from tfew_jax import checkpoint
 from tfew_jax.checkpoint import adapter as native_adapter
 from tfew_jax.checkpoint import files, layout, model, tensors
-from tfew_jax.interop import huggingface, peft, t5x, tfew
+from tfew_jax.interop import huggingface, numpy_prompt, peft, t5x, tfew
 from tfew_jax.models.config import T5Config
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "load_config",
     "load_embedding",
     "load_model",
+    "numpy_prompt",
     "peft",
     "t5x",
     "tfew",
@@ -162,7 +163,7 @@ def _formats(directory: Path) -> str:
 def load_adapter(
     path: str | Path, config: T5Config | None = None
 ) -> checkpoint.Adapter:
-    """Loads an adapter: native, a PEFT (IA)^3 directory or T-Few's `finish.pt`.
+    """Loads an adapter: native, PEFT's (IA)^3 or prompt, T-Few's or a numpy file.
 
     Args:
         path: Directory or file.
@@ -175,12 +176,17 @@ def load_adapter(
     path = Path(path)
     if (path / native_adapter.SETTINGS).exists():
         return checkpoint.load_adapter(path, config)
-    if not (peft.is_adapter(path) or path.suffix == ".pt"):
+    readers = {
+        peft: peft.is_adapter(path),
+        numpy_prompt: numpy_prompt.is_adapter(path) or path.suffix == ".npy",
+        tfew: path.suffix == ".pt",
+    }
+    reader = next((reader for reader, reads in readers.items() if reads), None)
+    if reader is None:
         raise ValueError(
             f"adapter {path}: expected a directory with {native_adapter.SETTINGS} or "
-            "adapter_config.json (PEFT), or T-Few's finish.pt"
+            "adapter_config.json (PEFT), T-Few's finish.pt or a prompt as .npy"
         )
     if config is None:
         raise ValueError(f"adapter {path} needs its model's config to be read")
-    reader = peft if peft.is_adapter(path) else tfew
     return reader.load_adapter(path, config)

@@ -1,4 +1,6 @@
-"""(IA)^3 directories of Hugging Face PEFT: `adapter_config.json` and its weights.
+"""Directories of Hugging Face PEFT: `adapter_config.json` and its weights.
+
+(IA)^3 is here, prompts are in `peft_prompt`.
 
 Vectors are named after the module they scale: `k` and `v` by their output, shape
 (d, 1); the feed-forward vector either after `wo`, whose input it scales, shape
@@ -17,16 +19,14 @@ import numpy as np
 from tfew_jax import checkpoint
 from tfew_jax import peft as methods
 from tfew_jax.checkpoint import files, layout, tensors
-from tfew_jax.interop import ia3_sites, names, torch_file
+from tfew_jax.interop import ia3_sites, names, peft_files, peft_prompt
 from tfew_jax.models.config import T5Config
 
-_SETTINGS = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
+_SETTINGS = peft_files.SETTINGS
 _PREFIX, _SUFFIX = "base_model.model.", ".ia3_l"
-_KNOWN = {
-    *("auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out"),
-    *("feedforward_modules", "inference_mode", "init_ia3_weights", "modules_to_save"),
-    *("peft_type", "peft_version", "revision", "target_modules", "task_type"),
+_KNOWN = peft_files.COMMON | {
+    *("exclude_modules", "fan_in_fan_out", "feedforward_modules", "init_ia3_weights"),
+    "target_modules",
 }
 _STYLES = {"t5": "wo", "mt5": "wi_1"}
 
@@ -37,31 +37,31 @@ def is_adapter(directory: Path) -> bool:
 
 
 def load_adapter(directory: str | Path, config: T5Config) -> checkpoint.Adapter:
-    """Reads a PEFT (IA)^3 directory for a model of the given sizes.
+    """Reads a PEFT (IA)^3 or prompt-tuning directory for a model of the given sizes.
 
     Config fields that are not known are ignored with a warning, as PEFT does.
 
     Raises:
-        ValueError: If it is another method, acts where (IA)^3 does not act here, a
-            vector is missing, unexpected or of another size, or one holds NaN.
+        ValueError: If it is another method, acts where (IA)^3 does not act here, an
+            array is missing, unexpected or of another size, or one holds NaN.
     """
     directory = Path(directory)
     path = directory / _SETTINGS
     content = files.read_json(path)
+    if content.get("peft_type") == peft_prompt.PEFT_TYPE:
+        return peft_prompt.load_adapter(directory, content, config)
     if content.get("peft_type") != "IA3":
         raise ValueError(
-            f"{path}: peft_type is {content.get('peft_type')!r}; only IA3 is read"
+            f"{path}: peft_type is {content.get('peft_type')!r}; only IA3 and "
+            f"{peft_prompt.PEFT_TYPE} are read"
         )
-    if unknown := sorted(content.keys() - _KNOWN):
-        warnings.warn(
-            f"{path}: ignoring unknown fields {', '.join(unknown)}", stacklevel=2
-        )
+    peft_files.warn_unknown(content, _KNOWN, path)
     scaled = _scaled_modules(content, config, path)
     method = methods.get("ia3").from_settings(
         {"sites": ia3_sites.sites_of(set(scaled.values()))}
     )
     shapes = layout.adapter_shapes(config, method)
-    source, found = _read_weights(directory)
+    source, found = peft_files.read_weights(directory)
     keys = {f"{_PREFIX}{module}{_SUFFIX}": p for module, p in scaled.items()}
     expected = {key: _stored_shape(key, shapes[p]) for key, p in keys.items()}
     layout.check(
@@ -86,16 +86,6 @@ def load_adapter(directory: str | Path, config: T5Config) -> checkpoint.Adapter:
     )
     adapter.check(source=str(source))
     return adapter
-
-
-def _read_weights(directory: Path) -> tuple[Path, Mapping[str, np.ndarray]]:
-    """The weights' file, safetensors or older PEFT's pickle, and its arrays."""
-    path = directory / _WEIGHTS
-    pickled = directory / "adapter_model.bin"
-    if pickled.exists() and not path.exists():
-        return pickled, torch_file.read(pickled)
-    with tensors.open_file(path) as file:
-        return path, {name: file.read(name) for name in file.shapes}
 
 
 def _stored_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -174,19 +164,22 @@ def save_adapter(
 
     Args:
         directory: Where to; an earlier adapter there is replaced.
-        adapter: An (IA)^3 adapter.
-        style: "t5" names the feed-forward vector after `wo`, "mt5" after `wi_1`, for
-            gated models only.
+        adapter: An (IA)^3 adapter, or a prompt of the encoder alone.
+        style: "t5" names (IA)^3's feed-forward vector after `wo`, "mt5" after `wi_1`,
+            for gated models only.
         base_model: Name or path of the base model that PEFT shall find.
 
     Raises:
-        ValueError: If PEFT's (IA)^3 cannot express the adapter, or the directory
-            holds something else.
+        ValueError: If PEFT cannot express the adapter, or the directory holds
+            something else.
         OSError: If the disk is full or not writable.
     """
+    if adapter.method.name == "prompt":
+        return peft_prompt.save_adapter(directory, adapter, base_model=base_model)
     if adapter.method.name != "ia3":
         raise ValueError(
-            f"the adapter's method is {adapter.method.name!r}; PEFT's IA3 needs 'ia3'"
+            f"the adapter's method is {adapter.method.name!r}; PEFT's directories hold "
+            "'ia3' or 'prompt'"
         )
     if style not in _STYLES:
         raise ValueError(f"style must be one of {', '.join(_STYLES)}; got {style!r}")
@@ -214,6 +207,4 @@ def save_adapter(
         "target_modules": modules,
         "task_type": "SEQ_2_SEQ_LM",
     }
-    with files.new_directory(directory, marker=_SETTINGS) as fresh:
-        tensors.write(fresh / _WEIGHTS, arrays, metadata={"format": "pt"})
-        files.write_json(fresh / _SETTINGS, content)
+    peft_files.write(directory, content, arrays)

@@ -65,7 +65,7 @@ class DecoderLayer(nn.Module):
         if bias is None:
             bias = layers.RelativePositionBias(
                 self.config, bidirectional=False, name="relpos_bias"
-            )(mask.shape[-1], position)
+            )(mask.shape[-1], position, num_queries=x.shape[-2])
         normed = layers.RMSNorm(self.config, name="pre_self_attention_layer_norm")(x)
         self_attention = layers.Attention(
             self.config,

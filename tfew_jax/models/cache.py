@@ -39,7 +39,7 @@ class DecoderCache(NamedTuple):
 
     @property
     def max_length(self) -> int:
-        """Positions that the buffer holds."""
+        """Positions that the buffer holds, those that a method adds included."""
         return self.own.key.shape[-3]
 
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from tfew_jax import peft
 from tfew_jax.models import cache as caches
 from tfew_jax.models.t5 import T5
 from tfew_jax.types import DECODER_START_ID, EOS_ID, PAD_ID, Batch, Params
@@ -251,8 +252,12 @@ def _start(
     def step(last: Array, position: Array, cache: Any, **kwargs: Any) -> Any:
         return apply(last, position, cache, mask, **kwargs, method="decode_step")
 
+    in_front = peft.added_positions(model.method, peft.Site.DECODER_INPUT)
     cache = caches.make_cache(
-        model.config, batch_size=len(tokens), num_choices=1, max_length=max_length
+        model.config,
+        batch_size=len(tokens),
+        num_choices=1,
+        max_length=in_front + max_length,
     )
     first = jnp.full((len(tokens), 1), DECODER_START_ID, jnp.int32)
     logits, cache = step(first, jnp.int32(0), cache, encoded=encoded)

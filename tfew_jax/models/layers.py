@@ -150,9 +150,13 @@ class RelativePositionBias(nn.Module):
 
     @nn.compact
     def __call__(
-        self, length: int, position: Int[Array, ""] | None = None
+        self,
+        length: int,
+        position: Int[Array, ""] | None = None,
+        *,
+        num_queries: int = 1,
     ) -> Float[Array, "heads query_length {length}"]:
-        """The bias of all queries, or of the one at `position` alone."""
+        """The bias of all queries, or of `num_queries` from `position` on alone."""
         axes = ("heads", "relpos_buckets")
         init = sharding.boxed(nn.initializers.normal(1.0), axes)
         shape = (self.config.num_heads, self.config.relpos_buckets)
@@ -165,7 +169,9 @@ class RelativePositionBias(nn.Module):
             max_distance=self.config.relpos_max_distance,
         )
         if position is not None:
-            buckets = jax.lax.dynamic_slice_in_dim(jnp.asarray(buckets), position, 1)
+            buckets = jax.lax.dynamic_slice_in_dim(
+                jnp.asarray(buckets), position, num_queries
+            )
         return table.astype(self.config.dtype)[:, buckets]
 
 

@@ -55,7 +55,9 @@ class Stack(nn.Module):
         keys: Key[Array, "batch"] | None,
         position: Int[Array, ""] | None = None,
         cache: DecoderCache | None = None,
-    ) -> tuple[Float[Array, "batch *rest length features"], DecoderCache | None]:
+        num_unread: int = 0,
+    ) -> tuple[Float[Array, "batch *rest outputs features"], DecoderCache | None]:
+        """The outputs of all positions but the first `num_unread`."""
         config = self.config
         keys = fold_rows(keys, self.half)
         end_keys = fold_rows(keys, self.num_layers)  # layers take 0 ... num_layers - 1
@@ -66,12 +68,13 @@ class Stack(nn.Module):
         if not config.relpos_per_layer:
             bias = layers.RelativePositionBias(
                 config, bidirectional=self.half == _ENCODER, name="relpos_bias"
-            )(mask.shape[-1], position)
+            )(mask.shape[-1], position, num_queries=x.shape[-2])
         shared = (mask, bias, *memory, adapter_index)
         each = (layer_keys(keys, self.num_layers),)
         if self.half == _DECODER:
             shared, each = (*shared, position), (*each, cache)
         x, cache = self._run_layers(x, shared, each)
+        x = x[..., num_unread:, :]
         x = layers.RMSNorm(config, name=self.norm_name)(x)
         x = dropout(x, end_keys, rate=rate, site=DropoutSite.FINAL_NORM)
         x = layers.Logits(config, name="logits_dense")(x) if self.has_logits else x
@@ -105,20 +108,27 @@ class Stack(nn.Module):
         return x, jax.tree.map(lambda *parts: jnp.stack(parts), *caches)
 
 
-class EncoderInput(nn.Module):
-    """Where a method may lengthen the embedded input; holds what it adds there."""
+class Input(nn.Module):
+    """Where a method may lengthen embedded tokens; holds what it adds there.
+
+    Attributes:
+        method: Parameter-efficient method to apply, or None.
+        site: Of the encoder or of the decoder.
+    """
 
     method: peft.PeftMethod | None
+    site: peft.Site
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "batch length embed"],
-        mask: Bool[Array, "batch length"],
+        x: Float[Array, "batch *rest length embed"],
+        mask: Bool[Array, "batch *rest length"],
         adapter_index: Int[Array, "batch"] | None,
-    ) -> tuple[Float[Array, "batch longer embed"], Bool[Array, "batch longer"]]:
-        site = peft.Site.ENCODER_INPUT
-        return peft.lengthen(self.method, site, x, mask, adapter_index)
+    ) -> tuple[
+        Float[Array, "batch *rest longer embed"], Bool[Array, "batch *rest longer"]
+    ]:
+        return peft.lengthen(self.method, self.site, x, mask, adapter_index)
 
 
 class T5(nn.Module):
@@ -135,7 +145,8 @@ class T5(nn.Module):
     def setup(self) -> None:
         config = self.config
         self.token_embedder = layers.TokenEmbedder(config)
-        self.encoder_input = EncoderInput(self.method)
+        self.encoder_input = Input(self.method, peft.Site.ENCODER_INPUT)
+        self.decoder_input = Input(self.method, peft.Site.DECODER_INPUT)
         stack = functools.partial(Stack, config, self.method)
         self.encoder = stack(
             EncoderLayer, config.num_encoder_layers, "encoder_norm", _ENCODER
@@ -168,7 +179,11 @@ class T5(nn.Module):
 
         Returns:
             The encoded input and its mask.
+
+        Raises:
+            ValueError: If examples are packed and a method lengthens them.
         """
+        self._check_packing(segment_ids)
         mask = encoder_input_tokens > 0 if encoder_mask is None else encoder_mask
         x = self.token_embedder(encoder_input_tokens)
         x, mask = self.encoder_input(x, mask, adapter_index)
@@ -191,10 +206,15 @@ class T5(nn.Module):
         adapter_index: Int[Array, "batch"] | None = None,
         dropout_keys: Key[Array, "batch"] | None = None,
     ) -> Float[Array, "batch choices target_length vocab"]:
-        """Float32 logits of the token that follows each decoder input token."""
-        target_length = decoder_input_tokens.shape[-1]
-        causal = jnp.tril(jnp.ones((target_length, target_length), bool))
-        mask = causal[None, None, None]
+        """Float32 logits of the token that follows each decoder input token.
+
+        Raises:
+            ValueError: If examples are packed and a method lengthens them.
+        """
+        self._check_packing(decoder_segment_ids)
+        x = self.token_embedder(decoder_input_tokens)
+        x = self._lengthen_targets(x, adapter_index)
+        mask = jnp.tril(jnp.ones((x.shape[-2], x.shape[-2]), bool))[None, None, None]
         cross_mask = encoded_mask[:, None, None, :]
         if decoder_segment_ids is not None and encoder_segment_ids is not None:
             same = _same(decoder_segment_ids, decoder_segment_ids)
@@ -202,7 +222,6 @@ class T5(nn.Module):
             folded = decoder_segment_ids.reshape(encoded.shape[0], -1)
             cross_mask = cross_mask & _same(folded, encoder_segment_ids)[:, None]
         mask = jnp.broadcast_to(mask, (encoded.shape[0], *mask.shape[1:]))
-        x = self.token_embedder(decoder_input_tokens)
         x, _ = self.decoder(
             x,
             mask,
@@ -210,6 +229,7 @@ class T5(nn.Module):
             cross_mask,
             adapter_index=adapter_index,
             keys=dropout_keys,
+            num_unread=self._num_before_targets,
         )
         return self._logits(x)
 
@@ -234,20 +254,48 @@ class T5(nn.Module):
                 its keys and values are kept.
             adapter_index: Adapter of each row; needed with a bank.
         """
-        mask = jnp.arange(cache.max_length) <= position
-        mask = jnp.broadcast_to(mask, (len(tokens), 1, 1, 1, cache.max_length))
+        x = self.token_embedder(tokens[..., None])
+        if encoded is None:
+            position, num_unread = position + self._num_before_targets, 0
+        else:  # what a method puts in front is computed with the start token
+            x = self._lengthen_targets(x, adapter_index)
+            num_unread = self._num_before_targets
+        queries = position + jnp.arange(x.shape[-2])[:, None]
+        mask = jnp.arange(cache.max_length)[None, :] <= queries
         x, kept = self.decoder(
-            self.token_embedder(tokens[..., None]),
-            mask,
+            x,
+            jnp.broadcast_to(mask, (len(tokens), 1, 1, *mask.shape)),
             encoded,
             encoded_mask[:, None, None, :],
             adapter_index=adapter_index,
             keys=None,
             position=position,
             cache=cache,
+            num_unread=num_unread,
         )
         assert kept is not None
         return self._logits(x)[..., 0, :], kept
+
+    @property
+    def _num_before_targets(self) -> int:
+        """Positions that the method puts before the start token."""
+        return peft.added_positions(self.method, peft.Site.DECODER_INPUT)
+
+    def _lengthen_targets(
+        self,
+        x: Float[Array, "batch choices target_length embed"],
+        adapter_index: Int[Array, "batch"] | None,
+    ) -> Float[Array, "batch choices longer embed"]:
+        """Every choice with what the method puts in front; all of it is seen."""
+        return self.decoder_input(x, jnp.ones(x.shape[:-1], bool), adapter_index)[0]
+
+    def _check_packing(self, segment_ids: Int[Array, "batch *rest"] | None) -> None:
+        if segment_ids is not None and self.method and self.method.lengthens:
+            raise ValueError(
+                f"the method {self.method.name!r} puts positions in front of a row, so "
+                "that packed examples would share them; give one example a row, "
+                "without segment ids"
+            )
 
     def _logits(
         self, x: Float[Array, "batch choices target_length features"]

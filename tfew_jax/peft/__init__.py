@@ -9,11 +9,21 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from tfew_jax.peft._base import PeftMethod, Site, dense, lengthen, rescale
+from tfew_jax.peft._base import (
+    PeftMethod,
+    Site,
+    StartContext,
+    added_positions,
+    dense,
+    lengthen,
+    rescale,
+)
 
 __all__ = [
     "PeftMethod",
     "Site",
+    "StartContext",
+    "added_positions",
     "dense",
     "from_dict",
     "get",

@@ -5,25 +5,28 @@ site is a place where a method may act. There are three kinds, each with one sig
 so that a new method never changes a layer:
 
     rescale   x -> x                    keys, values, hidden layer
-    lengthen  (x, mask) -> (x, mask)    the encoder's input
+    lengthen  (x, mask) -> (x, mask)    the encoder's input, the decoder's input
     dense     (inputs, y) -> y          every dense kernel
 
 `adapter_index` names the adapter of each row where a method holds several (a bank);
 it is None where it holds one.
+
+Modules initialise what they add; `PeftMethod.initial` may put other values in their
+place, made of what its `StartContext` tells about the frozen model and the task.
 """
 
 import dataclasses
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from flax import traverse_util
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from tfew_jax import sharding
+from tfew_jax import sharding, types
 from tfew_jax.types import Params
 
 
@@ -34,7 +37,23 @@ class Site(enum.StrEnum):
     VALUE = "value"  # rescale, before the head split
     MLP_HIDDEN = "mlp_hidden"  # rescale, after the activation
     ENCODER_INPUT = "encoder_input"  # lengthen, before the embedding dropout
+    DECODER_INPUT = "decoder_input"  # lengthen, before the embedding dropout
     DENSE = "dense"  # dense, at every kernel of attention and feed-forward
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class StartContext:
+    """What initial values may be made of, beside a key.
+
+    Attributes:
+        embedding: The frozen model's token embedding.
+        encode: Token ids of a text, without end of sequence.
+        class_labels: Answers of the task, where all its rows have the same ones.
+    """
+
+    embedding: Float[types.Array, "vocab embed"]
+    encode: Callable[[str], list[int]]
+    class_labels: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +70,9 @@ class PeftMethod:
     name: ClassVar[str]
     trainable: ClassVar[str]  # pattern of the parameter paths that are trained
     adds_parameters: ClassVar[bool] = True  # else it trains some of the model's own
+    folds: ClassVar[bool] = True  # whether a plain model can compute the same
+    start_settings: ClassVar[tuple[str, ...]] = ()  # that say no more than the start
+    recipe: ClassVar[Mapping[str, Any]] = {}  # training that differs from T-Few's
 
     num_adapters: int | None = None
 
@@ -62,10 +84,48 @@ class PeftMethod:
         """The module that acts at a site, or None."""
         raise NotImplementedError
 
+    def added_positions(self, site: Site) -> int:
+        """How many positions the method puts in front at a lengthening site."""
+        del site
+        return 0
+
+    @property
+    def lengthens(self) -> bool:
+        """Whether sequences get longer, so that examples cannot be packed."""
+        return any(self.added_positions(site) for site in Site)
+
+    def check_start(self, context: StartContext) -> list[str]:
+        """What is worth knowing of the initial values, a line each.
+
+        Raises:
+            ValueError: If they cannot be made on that model for that task.
+        """
+        del context
+        return []
+
+    def initial(
+        self, params: Params, key: Key[Array, ""], context: StartContext
+    ) -> Params:
+        """The trainable half that a run starts from.
+
+        Args:
+            params: The trainable half as the modules initialise it.
+            key: The run's; the same key gives the same values.
+            context: The frozen model and the task.
+
+        Raises:
+            ValueError: As `check_start`.
+        """
+        del key, context
+        return params
+
     def fold(self, params: Params) -> Params:
         """Parameters of a plain model that computes the same.
 
         The given tree is left as it is: the base is kept, never divided back.
+
+        Raises:
+            ValueError: If the method does not fold, or holds a bank.
         """
         raise NotImplementedError
 
@@ -87,6 +147,21 @@ class PeftMethod:
                 f"trained; the first paths are {sorted(paths)[:3]}"
             )
         return found
+
+    def difference(self, other: "PeftMethod") -> str:
+        """How the arrays of another method are not this one's; empty if they are.
+
+        Settings that only say where training starts make no difference.
+        """
+        if self.name != other.name:
+            return f"is of the method {other.name!r}, not {self.name!r}"
+        mine, theirs = self.to_dict(), other.to_dict()
+        settings = [
+            f"{name}={theirs[name]}, not {mine[name]}"
+            for name in mine
+            if name not in self.start_settings and mine[name] != theirs[name]
+        ]
+        return f"has {'; '.join(settings)}" if settings else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Name and settings, as they are saved beside an adapter."""
@@ -145,11 +220,11 @@ class Rescale(nn.Module):
 
 
 def rows_of(
-    bank: Float[Array, "adapters features"],
+    bank: Float[Array, "adapters *rest features"],
     adapter_index: Int[Array, "batch"] | None,
     ndim: int,
 ) -> Float[Array, "batch *ones features"]:
-    """Each row's vector, shaped to broadcast over `ndim` dimensions.
+    """Each row's array, shaped to broadcast over `ndim` dimensions.
 
     Raises:
         ValueError: If a bank is used without an index for each row.
@@ -157,7 +232,7 @@ def rows_of(
     if adapter_index is None:
         raise ValueError("a bank of adapters needs adapter_index, one entry a row")
     rows = bank[adapter_index]
-    return rows.reshape(rows.shape[0], *(1,) * (ndim - 2), rows.shape[-1])
+    return rows.reshape(rows.shape[0], *(1,) * (ndim - bank.ndim), *rows.shape[1:])
 
 
 def rescale(
@@ -174,13 +249,18 @@ def rescale(
 def lengthen(
     method: PeftMethod | None,
     site: Site,
-    x: Float[Array, "batch length embed"],
-    mask: Bool[Array, "batch length"],
+    x: Float[Array, "batch *rest length embed"],
+    mask: Bool[Array, "batch *rest length"],
     adapter_index: Int[Array, "batch"] | None,
-) -> tuple[Float[Array, "batch longer embed"], Bool[Array, "batch longer"]]:
+) -> tuple[Float[Array, "batch *rest longer embed"], Bool[Array, "batch *rest longer"]]:
     """What a method makes of a sequence and its mask at a lengthening site."""
     module = None if method is None else method.module_at(site)
     return (x, mask) if module is None else module(x, mask, adapter_index)
+
+
+def added_positions(method: PeftMethod | None, site: Site) -> int:
+    """How many positions `lengthen` puts in front at a site."""
+    return 0 if method is None else method.added_positions(site)
 
 
 def dense(
