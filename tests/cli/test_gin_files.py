@@ -16,6 +16,7 @@ ENTRIES = {
     "runs/arrays.gin": experiment.pretrain,
     "runs/lm_adapt.gin": experiment.pretrain,
     "runs/multitask.gin": experiment.pretrain,
+    "runs/multitask_model_tuning.gin": experiment.pretrain,
     "runs/pretrain.gin": experiment.pretrain,
     "runs/pretrain_ia3.gin": experiment.pretrain,
     "runs/text.gin": experiment.train_text,
@@ -29,6 +30,9 @@ ENTRIES = {
     "runs/eval_text.gin": experiment.evaluate_text,
     "runs/infer.gin": experiment.infer,
     "runs/generate.gin": experiment.write_generations,
+    "experiments/compare.gin": experiment.compare,
+    "experiments/adaptation_length.gin": experiment.compare,
+    "experiments/size.gin": experiment.compare,
 }
 REST = {"models": "models/embedded.gin", "methods": "methods/ia3.gin"}
 REST |= {"tasks": "tasks/csv.gin", "runs": "runs/train.gin"}
@@ -49,6 +53,11 @@ VALUES = {  # of the macros that only a user can give
     "BENCHMARK": "'rte'",
     "RAFT_TASK": "'overruling'",
     "SEEDS": "(0,)",
+    "OUT": "'out'",
+    "CONDITIONS": "[]",
+    "LINES": "[]",
+    "SPAN_BASE": "'base'",
+    "FAMILY": "['base']",
 }
 MACRO = re.compile(r"\b[A-Z]+(?:_[A-Z]+)*\b")
 
@@ -110,16 +119,20 @@ def test_the_header_says_what_is_provided_and_required_and_a_command(name):
     by_includes = {macro for other in included(name) for macro in defined(other)}
     assert defined(name) <= provided | by_includes
     assert provided <= defined(name) | by_includes
-    assert re.search(r"^# tfew (fewshot|train|eval|infer) --", header(name), re.M)
+    assert re.search(
+        r"^# tfew (fewshot|train|eval|infer|compare) --", header(name), re.M
+    )
     assert max(map(len, read(name).splitlines())) <= 88
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_parses_with_those_it_requires(name):
     kind = name.split("/")[0]
+    kind = name.split("/")[0]
     rest = rest_of(name) | {"runs": RUNS.get(kind, REST["runs"])}
+    kind = "runs" if kind == "experiments" else kind
     files = [*(rest | {kind: name}).values()]
-    [run] = [file for file in files if file.startswith("runs/")]
+    [run] = [file for file in files if file.startswith(("runs/", "experiments/"))]
     entry = ENTRIES[run]
     with configuration.parsed(
         entry=entry, files=files, bindings=bindings_for(files)

@@ -163,6 +163,32 @@ def test_a_seqio_task_is_read_once_and_of_a_mixture_so_many_examples(
     some = [*sizes, "--limit", 7]
     assert prepare("--seqio", "both", *given, tmp_path / "mixture", *some) == 0
     assert token_arrays.load(tmp_path / "mixture").num_examples == 7
+
+
+def test_superglue_is_a_mixture_whose_inputs_begin_with_the_tasks_name(
+    base_directory, tmp_path, monkeypatch
+):
+    seqio = pytest.importorskip("seqio", reason="needs the extra `data`")
+    pytest.importorskip("tensorflow", reason="needs the extra `data`")
+    from tfew_jax.data import seqio_tasks
+
+    monkeypatch.setattr(seqio.TaskRegistry, "_REGISTRY", {})
+    monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", {})
+    monkeypatch.setattr(seqio_tasks, "SUPERGLUE_RATES", {"rte": 3, "wic": 1})
+    word = {"word": "film", "sentence1": "a film", "sentence2": "film", "idx": 0}
+    rte = {"premise": "film", "hypothesis": "good", "label": "entailment", "idx": 0}
+    for folder, row in (("RTE", rte), ("WiC", {**word, "label": True})):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train.jsonl").write_text(f"{json.dumps(row)}\n" * 5)
+    given = ["--data-dir", tmp_path, "--base", base_directory, "--limit", 40]
+    given += ["--inputs", 64, "--targets", 16, "--open-rows", 0]
+    assert prepare("--seqio", "tfew_super_glue", *given, "--out", tmp_path / "out") == 0
+    arrays = token_arrays.load(tmp_path / "out")
+    words = tokenizer.Tokenizer(base_directory / "sentencepiece.model")
+    inputs = arrays.rows(np.arange(arrays.num_rows))["encoder_input_tokens"]
+    names = [words.decode(row.tolist()).split()[0] for row in inputs]
+    assert {*names} == {"rte", "wic"}
+    assert names.count("rte") > names.count("wic")
     capsys.readouterr()
     for wrong, message in (
         (["--seqio", "four"], "SeqIO has no task or mixture 'four'"),

@@ -280,7 +280,9 @@ def test_convergence_is_measured_against_the_mean_of_the_best_scores(
     base, data, tmp_path, monkeypatch
 ):
     of_seeds = [0, 0.5, 0.6, 0.7, 0.7], [0, 0.4, 0.9, 0.5, 0.9]  # the last in the end
-    monkeypatch.setattr(text_measuring, "answer", scripted(sum(of_seeds, [])))
+    monkeypatch.setattr(
+        text_measuring, "answer", scripted([*of_seeds[0], *of_seeds[1]])
+    )
     found = train(base, data, tmp_path, seeds=(0, 1)).summary["convergence"]
     assert found["mean_best_score"] == pytest.approx(0.8)
     first, second = found["first_step_within_1_percent"]

@@ -219,7 +219,9 @@ def test_what_the_formats_cannot_hold_is_refused(v1_1, tmp_path):
         ),
         config=v1_1.config,
     )
-    with pytest.raises(ValueError, match="prompt of the encoder alone; .* decoder_inp"):
+    with pytest.raises(
+        ValueError, match=r"prompt of the encoder alone; .* decoder_inp"
+    ):
         interop.peft.save_adapter(tmp_path / "a", both)
     with pytest.raises(ValueError, match="the numpy file holds a prompt of the encod"):
         interop.numpy_prompt.save_adapter(tmp_path / "a.npy", both)

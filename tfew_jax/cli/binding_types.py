@@ -62,7 +62,7 @@ def _is_instance(value: Any, hint: type) -> bool:
 def _bindings() -> Iterator[tuple[str, Any, Any]]:
     """Name, value and annotation of every bound literal; macros by their own name."""
     for (scope, selector), parameters in gin_config._CONFIG.items():
-        if scope or selector == "gin.macro":
+        if selector == "gin.macro":
             continue
         function = gin_config._REGISTRY[selector].wrapped
         target = function.__init__ if isinstance(function, type) else function
@@ -71,7 +71,7 @@ def _bindings() -> Iterator[tuple[str, Any, Any]]:
         except (NameError, TypeError):
             continue
         for parameter, value in parameters.items():
-            name = f"{selector}.{parameter}"
+            name = f"{scope}/" * bool(scope) + f"{selector}.{parameter}"
             if isinstance(value, gin_config.ConfigurableReference):
                 macro, known = _macro(value)
                 if not known:

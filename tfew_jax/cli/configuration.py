@@ -27,6 +27,7 @@ from tfew_jax.experiment import directory as files
 _MACRO = "gin.macro"
 _MACRO_LINE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
 _CHANGES_OF_RUNS = ("ablations", "domain_shift", "prompts")  # folders
+_RUNS = ("runs", "experiments")
 _SAVED = "# Saved by tfew_jax"  # how files start that hold all macros of a run
 
 
@@ -38,6 +39,7 @@ def parsed(
     text: str = "",
     bindings: Sequence[str] = (),
     search_paths: Sequence[str] = (),
+    kind: str = "runs",
 ) -> Iterator[Callable[..., Any]]:
     """Parses files, then a text, then bindings, and yields the configured entry.
 
@@ -48,6 +50,7 @@ def parsed(
         text: Gin statements, parsed after the files.
         bindings: `NAME=VALUE`, parsed last.
         search_paths: Where to look for files after the current directory.
+        kind: Folder of the packaged files that configure the entry.
 
     Raises:
         ValueError: If a file, binding, parameter or macro is wrong or missing.
@@ -69,7 +72,7 @@ def parsed(
         binding_types.check()
         with _readable(""):
             gin.finalize()
-        yield _configurable((entry,) if callable(entry) else entry)
+        yield _configurable((entry,) if callable(entry) else entry, kind)
     finally:
         gin.clear_config()
         gin_config._LOCATION_PREFIXES[:] = before
@@ -89,7 +92,9 @@ def save(directory: pathlib.Path, *, text: str = "") -> None:
         files.write_text(directory / name, content)
 
 
-def _configurable(entries: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+def _configurable(
+    entries: Sequence[Callable[..., Any]], kind: str
+) -> Callable[..., Any]:
     """The one of the entries that has bindings, with them.
 
     Gin remembers what earlier configurations of the process registered, so that
@@ -99,8 +104,10 @@ def _configurable(entries: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
     configured = [entry for entry in entries if _selector(entry) in bound]
     names = " or ".join(entry.__name__ for entry in configured or entries)
     if not configured:
-        runs = ", ".join(name for name in packaged.names() if name.startswith("runs/"))
-        raise ValueError(f"no gin file configures {names}; give one of {runs}")
+        known = [name for name in packaged.names() if name.startswith(f"{kind}/")]
+        raise ValueError(
+            f"no gin file configures {names}; give one of {', '.join(known)}"
+        )
     if len(configured) > 1:
         raise ValueError(f"the gin files configure {names}; give the file of one run")
     return gin.get_configurable(configured[0])
@@ -116,14 +123,16 @@ def _selector(entry: Callable[..., Any]) -> str | None:
 
 def _check_order(files: Sequence[str]) -> None:
     """Refuses what changes a run before the file of the run, which would undo it."""
-    kinds = [pathlib.PurePath(file).parent.name for file in files]
-    changes = [place for place, kind in enumerate(kinds) if kind in _CHANGES_OF_RUNS]
-    if changes and "runs" in kinds[(first := changes[0]) :]:
-        run = files[kinds.index("runs", first)]
-        raise ValueError(
-            f"{files[first]} stands before {run}, which sets the same again; give it "
-            "after the file of the run"
-        )
+    change = None
+    for file in files:
+        kind = pathlib.PurePath(file).parent.name
+        if kind in _CHANGES_OF_RUNS:
+            change = change or file
+        elif kind in _RUNS and change is not None:
+            raise ValueError(
+                f"{change} stands before {file}, which sets the same again; give it "
+                "after the file of the run"
+            )
 
 
 def _parse_file(file: str, prefixes: Sequence[str]) -> list[str]:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import tfew_jax
-from tfew_jax.cli import eval as eval_command
 from tfew_jax.cli import (
+    compare,
     fewshot,
     flags,
     infer,
@@ -24,6 +24,7 @@ from tfew_jax.cli import (
     templates,
     train,
 )
+from tfew_jax.cli import eval as eval_command
 from tfew_jax.cli import inspect as inspect_command
 
 _COMMANDS = {
@@ -32,6 +33,7 @@ _COMMANDS = {
     "eval": eval_command,
     "infer": infer,
     "prepare": prepare,
+    "compare": compare,
     "report": report,
     "inspect": inspect_command,
     "params": params,

@@ -13,7 +13,7 @@ def directory() -> pathlib.Path:
 
 
 def files(kind: str = "") -> list[pathlib.Path]:
-    """All of them, or those of a kind: models, methods, tasks, runs and so on."""
+    """All of them, or those of a kind, which is the name of a folder."""
     return sorted((directory() / kind).rglob("*.gin"))
 
 

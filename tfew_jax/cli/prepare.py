@@ -6,7 +6,8 @@ hub:OWNER/NAME:CONFIG:SPLIT for a dataset's Parquet files on the Hub. Each text 
 into pieces that fit, and each piece becomes inputs and targets by the objective. Of a
 mixture of T0's the stream's first examples are taken, with ends of inputs and lengths
 as T0's or, by --rule tfew, as T-Few's. A SeqIO task is read once, of a SeqIO mixture
---limit examples. Several examples share a row, where none sees another.
+--limit examples; with --data-dir T5's text-to-text tasks are among them, and SuperGLUE
+as the mixture tfew_super_glue. Several examples share a row, where none sees another.
 
 `tfew train` trains on the arrays, with runs/pretrain.gin or runs/lm_adapt.gin on texts,
 with runs/multitask.gin or runs/pretrain_ia3.gin on mixtures.
@@ -15,6 +16,8 @@ Example:
   tfew prepare books/ news.jsonl.gz --objective prefix_lm --out arrays
   tfew prepare --mixture t0_train --data-dir P3 --limit 1000000 --out mixture
   tfew prepare --seqio my_task --module my_tasks --inputs 512 --targets 64 --out mine
+  tfew prepare --seqio tfew_super_glue --data-dir DATA --inputs 512 --targets 64 \
+    --limit 1000000 --out super_glue
 """
 
 import argparse
@@ -79,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     mixture = parser.add_argument_group("mixtures")
     mixture.add_argument("--mixture", metavar="NAME", help="such as t0_train")
-    mixture.add_argument("--data-dir", metavar="DIR", help="P3, or the raw sets")
+    mixture.add_argument(
+        "--data-dir", metavar="DIR", help="P3, or the raw sets; of T5's tasks"
+    )
     mixture.add_argument("--rule", choices=("t0", "tfew"), default="t0")
     mixture.add_argument(
         "--allow-missing",
@@ -235,6 +240,7 @@ def _seqio_pairs(
         vocabulary=vocabulary,
         lengths=lengths,
         module=args.module,
+        data_dir=args.data_dir,
         split=args.split,
         seed=args.seed,
         limit=args.limit,

@@ -5,13 +5,14 @@ Importing this module needs SeqIO and TensorFlow.
 
 import importlib
 import itertools
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import seqio
 
-from tfew_jax.data import objectives, token_arrays, tokenizer
+from tfew_jax.data import objectives, seqio_tasks, token_arrays, tokenizer
 
 
 def make_pairs(
@@ -20,6 +21,7 @@ def make_pairs(
     vocabulary: tokenizer.Tokenizer,
     lengths: Mapping[str, int],
     module: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     split: str = "train",
     seed: int = 0,
     limit: int | None = None,
@@ -32,6 +34,8 @@ def make_pairs(
         lengths: Most tokens of "inputs" and "targets".
         module: What to import first: it registers the task, as T5X's
             MIXTURE_OR_TASK_MODULE.
+        data_dir: Where the rows of `seqio_tasks` are; they are registered with this
+            split unless the name is known already.
         split: Of the task.
         seed: Of the order, and of what preprocessors draw.
         limit: Examples at most.
@@ -49,8 +53,10 @@ def make_pairs(
                 f"the module {module} cannot be imported ({error}); it must be on "
                 "PYTHONPATH"
             ) from None
-    known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
-    if name not in known:
+    if data_dir is not None and name not in _known():
+        own = seqio_tasks.load_vocabulary(vocabulary.model_file)
+        seqio_tasks.register(data_dir, own, splits=[split])
+    if name not in _known():
         raise token_arrays.TokenArraysError(
             f"SeqIO has no task or mixture {name!r}; name the module that registers it"
         )
@@ -75,6 +81,10 @@ def make_pairs(
         )
         for example in itertools.islice(dataset.as_numpy_iterator(), limit)
     )
+
+
+def _known() -> set[str]:
+    return {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
 
 
 def _check(

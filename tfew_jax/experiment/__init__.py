@@ -5,12 +5,22 @@ What the command line and Python users call. `fewshot` takes rows and a template
 `evaluate` and `infer` use an adapter on more rows, and `generate` and
 `write_generations` let it write; `evaluate_text` measures what it writes for T5's
 text-to-text tasks. `train_text` trains on these, `pretrain` on token arrays.
+`compare` puts bases and methods side by side.
 """
 
 from tfew_jax.experiment.applying import predict
 from tfew_jax.experiment.applying import predict_rows as infer
 from tfew_jax.experiment.applying import score_rows as evaluate
 from tfew_jax.experiment.base import Base, load_base, make_base
+from tfew_jax.experiment.comparing import compare
+from tfew_jax.experiment.comparison import Comparison, Point, load_comparison
+from tfew_jax.experiment.conditions import (
+    Adaptation,
+    Condition,
+    Line,
+    adaptation_lengths,
+    model_family,
+)
 from tfew_jax.experiment.generating import (
     Generation,
     generate,
@@ -28,15 +38,22 @@ from tfew_jax.experiment.text_training import TextResult, train_text
 from tfew_jax.experiment.tuning import Interrupted, Recipe
 
 __all__ = [
+    "Adaptation",
     "Base",
+    "Comparison",
+    "Condition",
     "FewshotResult",
     "Generation",
     "Interrupted",
+    "Line",
+    "Point",
     "Prediction",
     "PretrainResult",
     "Recipe",
     "Result",
     "TextResult",
+    "adaptation_lengths",
+    "compare",
     "evaluate",
     "evaluate_text",
     "fewshot",
@@ -44,7 +61,9 @@ __all__ = [
     "illegal_outputs",
     "infer",
     "load_base",
+    "load_comparison",
     "make_base",
+    "model_family",
     "new_base",
     "predict",
     "pretrain",

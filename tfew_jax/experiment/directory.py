@@ -36,6 +36,7 @@ OWN_FILES = (
     *(FINISHED, RECORDS, "summary.json", "predictions.csv", "log.txt"),
     *("config.gin", "operative_config.gin", "adapter", "runs", "tensorboard"),
     *("submission", "zero_shot", "final_model"),
+    *("bases", "frozen", "comparison.json", "comparison.md", "comparison.png"),
     SETTINGS,
 )
 

@@ -31,6 +31,7 @@ class Generation:
         legal: The row's choices as the vocabulary spells them; none where any text may
             be an answer.
         target: The expected text, where one is known.
+        prefix: What stands before every choice; see `tokenized.tokenize`.
     """
 
     row: int
@@ -39,13 +40,19 @@ class Generation:
     inputs: str
     legal: tuple[str, ...]
     target: str | None = None
+    prefix: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The text without the prefix, if it begins with it."""
+        return self.text.strip().removeprefix(self.prefix)
 
     @property
     def kind(self) -> str:
         """How the text relates to what is legal; "" where any text is."""
         if not self.legal:
             return ""
-        return metrics.output_kind(self.text, source=self.inputs, legal=self.legal)
+        return metrics.output_kind(self.answer, source=self.inputs, legal=self.legal)
 
 
 def generate(
@@ -59,6 +66,8 @@ def generate(
     num_beams: int | None = None,
     alpha: float = 0.6,
     batch_size: int = 32,
+    input_eos: bool | None = None,
+    target_prefix: str | None = None,
 ) -> list[Generation]:
     """Generates a text for every row.
 
@@ -73,6 +82,9 @@ def generate(
         num_beams: Beams of the search; None takes the likeliest token each time.
         alpha: Exponent of the beams' brevity penalty.
         batch_size: Rows at once.
+        input_eos: Whether inputs end with the end of sequence; None for the adapter's.
+        target_prefix: Before every choice, and no part of an answer; None for the
+            adapter's.
 
     Raises:
         ValueError: If the adapter does not fit the model, nothing says how to render
@@ -80,7 +92,17 @@ def generate(
     """
     adapter = None if adapter is None else applying.load_adapter(adapter, base)
     search = {"max_length": max_length, "num_beams": num_beams, "alpha": alpha}
-    return _generate(base, adapter, rows, spec, lengths, search, batch_size)
+    return _generate(
+        base,
+        adapter,
+        rows,
+        spec,
+        lengths,
+        search,
+        batch_size,
+        input_eos=input_eos,
+        target_prefix=target_prefix,
+    )
 
 
 def _generate(
@@ -91,12 +113,16 @@ def _generate(
     lengths: Mapping[str, int] | None,
     search: dict[str, Any],
     batch_size: int,
+    *,
+    input_eos: bool | None = None,
+    target_prefix: str | None = None,
 ) -> list[Generation]:
-    input_eos = True
     if adapter is not None and (spec is None or adapter.task is not None):
         carried = applying.adapter_task(adapter)
         spec, lengths = spec or carried.spec, lengths or carried.lengths
-        input_eos = carried.input_eos
+        input_eos = carried.input_eos if input_eos is None else input_eos
+        if target_prefix is None:
+            target_prefix = carried.target_prefix
     if spec is None:
         raise ValueError(
             "the frozen model alone carries no template and choices; give a spec"
@@ -107,8 +133,9 @@ def _generate(
         base.tokenizer,
         lengths=lengths,
         with_labels=False,
-        input_eos=input_eos,
+        input_eos=True if input_eos is None else input_eos,
     )
+    (prefix,) = spelled([target_prefix or ""], base.tokenizer)
     limits = split.tokens.feature_lengths
     batches = batching.input_batches(
         split.tokens.inputs[0], batch_size, max_length=limits["inputs"]
@@ -123,6 +150,7 @@ def _generate(
             score=scores[row],
             inputs=rendered.inputs,
             legal=spelled(rendered.choices, base.tokenizer),
+            prefix=prefix,
         )
         for row, rendered in enumerate(split.first)
     ]
@@ -258,7 +286,7 @@ def illegal_outputs(generations: Sequence[Generation]) -> dict[str, float]:
         ValueError: If there are none.
     """
     return metrics.illegal_outputs(
-        [generation.text for generation in generations],
+        [generation.answer for generation in generations],
         inputs=[generation.inputs for generation in generations],
         legal=[generation.legal for generation in generations],
     )

@@ -28,6 +28,7 @@ from tfew_jax.experiment.tuning import Recipe, Tuner
 PathLike = str | os.PathLike[str]
 FINAL_MODEL = "final_model"
 _RUN = "training"
+CHECKPOINTS = pathlib.PurePath("runs", _RUN, "checkpoints")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,7 +221,7 @@ class _Run:
             seed=self.seed,
             name=_RUN,
             progress=progress,
-            checkpoints=path / "runs" / _RUN / "checkpoints",
+            checkpoints=path / CHECKPOINTS,
             checkpoint_period=checkpoint_period,
             keep_last=keep_last,
             watch=lambda step, state: self._measure(step, state, records, progress),

@@ -22,9 +22,9 @@ from tfew_jax.report.tables import Row, Table
 
 # Okabe and Ito's colours, which the colour-blind tell apart; baselines are grey.
 COLOURS = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #6a3d9a #8c510a".split()
-_GREYS = {"zero_shot": "#222222", "majority": "#999999", "tfidf": "#666666"}
-_MARKS = {"zero_shot": "D", "majority": "s", "tfidf": "^"}
-_TUNED_MARKS = "ovPX*"
+GREYS = {"zero_shot": "#222222", "majority": "#999999", "tfidf": "#666666"}
+MARKS = {"zero_shot": "D", "majority": "s", "tfidf": "^"}
+TUNED_MARKS = "ovPX*"
 _WIDTH, _LINE, _GAP, _FRAME = 8.0, 0.15, 0.15, 0.75  # inches
 _LEGEND_LINE = 0.22
 _DPI = 150
@@ -189,11 +189,11 @@ def _styles(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """A colour and a mark for each row; colours come again with another mark."""
     number = 0
     for row in rows:
-        if row.kind in _GREYS:
-            yield _GREYS[row.kind], _MARKS[row.kind]
+        if row.kind in GREYS:
+            yield GREYS[row.kind], MARKS[row.kind]
             continue
-        again = number // len(COLOURS) % len(_TUNED_MARKS)
-        yield COLOURS[number % len(COLOURS)], _TUNED_MARKS[again]
+        again = number // len(COLOURS) % len(TUNED_MARKS)
+        yield COLOURS[number % len(COLOURS)], TUNED_MARKS[again]
         number += 1
 
 

@@ -25,13 +25,13 @@ def to_text(table: Table, *, width: int | None = None) -> str:
     """
     names = ["", *(row.name for row in table.rows)]
     templates = ["templates", *(row.templates for row in table.rows)]
-    left = [_column(names, left=True), _column(templates, left=True)]
+    left = [column(names, left=True), column(templates, left=True)]
     columns = [
-        _column([task, *(table.text(row, task) for row in table.rows)])
+        column([task, *(table.text(row, task) for row in table.rows)])
         for task in table.tasks
     ]
     means = [tables.percent(row.mean) for row in table.rows]
-    columns.append(_column([table.mean_header, *means]))
+    columns.append(column([table.mean_header, *means]))
     blocks, room = [], _room(left, width)
     while columns:
         count = _num_fitting(columns, room)
@@ -41,7 +41,8 @@ def to_text(table: Table, *, width: int | None = None) -> str:
     return "\n\n".join([*blocks, "\n".join(table.notes)])
 
 
-def _column(texts: Sequence[str], *, left: bool = False) -> list[str]:
+def column(texts: Sequence[str], *, left: bool = False) -> list[str]:
+    """Texts of equal width, to stand below each other."""
     texts = [" ".join(text.split()) for text in texts]
     width = max(len(text) for text in texts)
     return [text.ljust(width) if left else text.rjust(width) for text in texts]
@@ -68,14 +69,14 @@ def _num_fitting(columns: Sequence[Sequence[str]], room: int | None) -> int:
 def to_markdown(table: Table) -> str:
     """The table, its notes and what was run, as GitHub's Markdown."""
     header = ["", "templates", *table.tasks, table.mean_header]
-    lines = [_line(header), _rule(header, num_left=2)]
+    lines = [line(header), rule(header, num_left=2)]
     for row in table.rows:
         texts = [table.text(row, task) for task in table.tasks]
-        lines.append(_line([row.name, row.templates, *texts, tables.percent(row.mean)]))
+        lines.append(line([row.name, row.templates, *texts, tables.percent(row.mean)]))
     lines += ["", *(f"- {escape(note)}" for note in table.notes), "", "What was run:"]
-    lines += ["", _line(runs.COLUMNS), _rule(runs.COLUMNS, num_left=len(runs.COLUMNS))]
+    lines += ["", line(runs.COLUMNS), rule(runs.COLUMNS, num_left=len(runs.COLUMNS))]
     for facts in runs.describe(table.experiments):
-        lines.append(_line([facts[name] for name in runs.COLUMNS]))
+        lines.append(line([facts[name] for name in runs.COLUMNS]))
     return "\n".join(lines) + "\n"
 
 
@@ -84,11 +85,13 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*|<>\[\]$&~])", r"\\\1", " ".join(text.split()))
 
 
-def _line(texts: Sequence[str]) -> str:
+def line(texts: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(escape(text) for text in texts)} |"
 
 
-def _rule(header: Sequence[str], *, num_left: int) -> str:
+def rule(header: Sequence[str], *, num_left: int) -> str:
+    """The line below a Markdown table's header; the first columns are text."""
     marks = [" :-- " if i < num_left else " --: " for i in range(len(header))]
     return f"|{'|'.join(marks)}|"
 

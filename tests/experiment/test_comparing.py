@@ -1,0 +1,288 @@
+"""A comparison is its single runs, done once, with what adapters write beside them."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tfew_jax import checkpoint, experiment, metrics
+from tfew_jax.data import fewshot, objectives, packing, tasks, token_arrays
+from tfew_jax.experiment import comparing, generating, pretraining, tuning
+
+LENGTHS = {"inputs": 16, "targets": 12}
+WORDS = "review bad good awful lovely dull great plot film".split()
+RECIPE = experiment.Recipe(num_steps=2, learning_rate=0.02)
+LINES = (
+    experiment.Line(recipe=RECIPE),
+    experiment.Line(name="all of it", method="full", recipe=RECIPE),
+)
+ADAPTATION = experiment.Recipe(batch_size=4, schedule="constant")
+
+
+def make_arrays(folder, vocabulary):
+    generator = np.random.default_rng(0)
+    starts = generator.integers(len(WORDS), size=40)
+    pairs = token_arrays.make_pairs(
+        [" ".join((WORDS * 2)[start : start + 6]) for start in starts],
+        tokenizer=vocabulary,
+        objective=objectives.PrefixLM(),
+        lengths=LENGTHS,
+    )
+    rows = packing.pack(pairs, LENGTHS)
+    token_arrays.write(folder, rows, lengths=LENGTHS, vocabulary=vocabulary)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arrays(base, tmp_path_factory):
+    return make_arrays(tmp_path_factory.mktemp("arrays") / "train", base.tokenizer)
+
+
+@pytest.fixture(scope="module")
+def task(rows, test_rows):
+    spec = fewshot.TaskSpec(
+        templates="Review: {{text}} Sentiment?", choices="bad ||| good", name="films"
+    )
+    return tasks.Task(spec=spec, train=rows, test=test_rows)
+
+
+@pytest.fixture(scope="module")
+def conditions(base_directory, arrays):
+    """The model alone, and after an adaptation, which tunes with a sentinel."""
+    (adapted,) = experiment.adaptation_lengths(
+        base=base_directory,
+        arrays=arrays,
+        lengths=[3],
+        recipe=ADAPTATION,
+        validation=arrays,
+        eval_period=2,
+    )
+    return [
+        experiment.Condition(
+            name="span", base=base_directory, target_prefix="<extra_id_0>"
+        ),
+        [adapted],
+    ]
+
+
+@pytest.fixture(scope="module")
+def compare(conditions, task):
+    def run(out, **changed):
+        given = {
+            "conditions": conditions,
+            "lines": LINES,
+            "tasks": [task],
+            "seeds": (3, 1),
+            "num_shots": 16,
+            "max_output_length": 4,
+            "quiet": True,
+        }
+        return experiment.compare(out=out, **(given | changed))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def compared(compare, tmp_path_factory):
+    return compare(tmp_path_factory.mktemp("compared"))
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def without_clock(path):
+    """Every record below a directory without what the clock says."""
+    found = {}
+    for file in sorted(path.rglob("results.jsonl")):
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        for record in records:
+            record.pop("wall_time_s", None)
+            record.pop("first_step", None)
+        found[str(file.relative_to(path))] = records
+    return found
+
+
+def test_there_is_a_point_for_each_task_line_and_condition(compared, base):
+    places = [(p.task, p.line, p.condition, p.x) for p in compared.points]
+    assert places == [
+        ("films", line, condition, x)
+        for line in ("ia3", "all of it")
+        for condition, x in (("span", None), ("LM-adapted, 3 steps", 3.0))
+    ]
+    total = sum(leaf.size for leaf in jax.tree.leaves(base.params))
+    assert [p.num_parameters for p in compared.points] == [total] * 4
+    assert [p.num_trainable for p in compared.points[2:]] == [total] * 2
+    assert compared.points[0].num_trainable < total / 10
+
+
+def test_the_numbers_are_those_of_the_single_runs(compared):
+    for point in compared.points:
+        summary = read(compared.directory / point.run / "summary.json")
+        assert point.accuracy == summary["tuned"]
+        assert point.macro_f1 == summary["macro_f1"]["tuned"]
+        assert point.zero_shot == summary["zero_shot"]
+        assert point.num_trainable == summary["adapter"]["num_parameters"]
+        assert summary["variant"] == f"{point.line}, {point.condition}"
+    span, adapted = (
+        read(compared.directory / p.run / "settings.json") for p in compared.points[:2]
+    )
+    assert span["protocol.target_prefix"] == "<extra_id_0>"
+    assert adapted["protocol.target_prefix"] == ""
+    assert span["base"] != adapted["base"]
+    assert span["dropout_rate"] == adapted["dropout_rate"] == 0.1
+
+
+def test_a_run_of_a_comparison_is_one_of_train(compared, task, base, tmp_path):
+    alone = experiment.train(
+        model_dir=tmp_path,
+        base=base,
+        task=task,
+        recipe=RECIPE,
+        seeds=(3, 1),
+        num_shots=16,
+        target_prefix="<extra_id_0>",
+        variant="ia3, span",
+        quiet=True,
+    )
+    point = compared.points[0]
+    assert alone.summary["tuned"] == point.accuracy
+    own = without_clock(compared.directory / point.run)
+    assert without_clock(tmp_path) == own
+
+
+def test_illegal_outputs_are_those_of_every_seeds_adapter(compared, task, base):
+    point = compared.points[0]
+    expected = []
+    for seed in (3, 1):
+        run = compared.directory / point.run / "runs" / f"seed-{seed}"
+        written = experiment.generate(base, run / "adapter", task.test, max_length=4)
+        assert all(g.prefix == "<extra_id_0>" for g in written)
+        expected.append(experiment.illegal_outputs(written))
+        numbers = read(run / "generation" / "metrics.json")
+        assert {name: numbers[name] for name in expected[-1]} == expected[-1]
+    assert point.illegal == metrics.summarize([e["illegal"] for e in expected])
+    for kind in metrics.ILLEGAL_KINDS:
+        mean = sum(shares[kind] for shares in expected) / 2
+        assert point.illegal_kinds[kind] == mean
+    frozen = experiment.generate(base, None, task.test, spec=task.spec, max_length=4)
+    assert compared.points[0].frozen_illegal == experiment.illegal_outputs(frozen)
+
+
+def test_shares_are_counted_by_hand(compare, conditions, tmp_path, monkeypatch):
+    texts = ["<extra_id_0> bad", "good", "", "<extra_id_0>", "<extra_id_1> bad"]
+    texts += ["dull", "no film", "bad", "good", "<extra_id_0> good"]
+
+    def write(base, adapter, batches, **settings):
+        return texts, [-1.0] * len(texts)
+
+    monkeypatch.setattr(generating, "write", write)
+    (point,) = compare(
+        tmp_path, conditions=conditions[:1], lines=LINES[:1], seeds=(3,)
+    ).points
+    # Rows: the sentinel that stands before every choice is no part of an answer.
+    assert point.illegal == {"median": 0.5, "q1": 0.5, "q3": 0.5, "n": 1}
+    assert point.illegal_kinds["empty"] == 0.2
+    assert point.illegal_kinds["sentinel"] == 0.1
+    assert point.illegal_kinds["copied"] + point.illegal_kinds["other"] == 0.2
+
+
+def test_what_is_done_is_not_done_again(compare, compared, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("done again")
+
+    monkeypatch.setattr(tuning.Tuner, "train", never)
+    monkeypatch.setattr(generating, "write", never)
+    assert compare(compared.directory) == compared
+    assert experiment.load_comparison(compared.directory) == compared
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5])
+def test_a_comparison_that_was_killed_ends_the_same(
+    compare, compared, tmp_path, monkeypatch, calls
+):
+    class Killed(BaseException):
+        """Nothing catches it, as SIGKILL."""
+
+    write_files, left = generating.write_files, calls
+
+    def deadly(*args):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Killed
+        write_files(*args)
+
+    monkeypatch.setattr(generating, "write_files", deadly)
+    with pytest.raises(Killed):
+        compare(tmp_path / "out")
+    assert not (tmp_path / "out" / "comparison.json").exists()
+    again = compare(tmp_path / "out")
+    assert again.points == compared.points
+    assert without_clock(tmp_path / "out") == without_clock(compared.directory)
+
+
+def test_conditions_and_lines_may_be_added_later(compare, conditions, tmp_path):
+    first = compare(tmp_path, conditions=conditions[:1], lines=LINES[:1])
+    both = compare(tmp_path, conditions=conditions[:1])
+    assert both.points[0] == first.points[0]
+    assert [point.line for point in both.points] == ["ia3", "all of it"]
+
+
+def test_another_length_of_outputs_is_written_anew(compare, conditions, tmp_path):
+    given = {"conditions": conditions[:1], "lines": LINES[:1], "seeds": (3,)}
+    compare(tmp_path, **given)
+    compare(tmp_path, **given, max_output_length=2)
+    (file,) = (tmp_path / "runs").rglob("generation/metrics.json")
+    assert read(file)["settings"]["max_length"] == 2
+
+
+def test_longer_adaptations_go_on_from_shorter_ones(
+    compare, base, base_directory, arrays, tmp_path, monkeypatch
+):
+    lengths = experiment.adaptation_lengths(
+        base=base_directory,
+        arrays=arrays,
+        lengths=[2, 3, 5],
+        recipe=ADAPTATION,
+        validation=arrays,
+        eval_period=2,
+    )
+    steps, batch_at = [], token_arrays.PackedBatches.batch_at
+
+    def counted(self, step):
+        steps.append(step)
+        return batch_at(self, step)
+
+    monkeypatch.setattr(token_arrays.PackedBatches, "batch_at", counted)
+    out = tmp_path / "out"
+    compare(out, conditions=[lengths[0], lengths[1:]], lines=LINES[:1], seeds=(3,))
+    assert steps == [0, 1, 2, 3, 4]
+    alone = pretraining.pretrain(
+        model_dir=tmp_path / "alone",
+        base=experiment.load_base(base_directory, dropout_rate=0.0),
+        arrays=arrays,
+        validation=arrays,
+        recipe=lengths[2].adaptation.recipe,
+        eval_period=2,
+        quiet=True,
+    )
+    helped = out / comparing.BASES / "LM-adapted-5-steps"
+    expected = checkpoint.load_model(alone.path).params
+    found = checkpoint.load_model(helped / "final_model").params
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    records = [json.loads(line) for line in (helped / "results.jsonl").open()]
+    assert {r["step"]: r["loss"] for r in records} == alone.losses
+    assert list(alone.losses) == [0, 2, 4, 5]
+
+
+def test_where_the_rate_depends_on_the_length_every_adaptation_is_its_own():
+    recipe = experiment.Recipe(schedule="linear_decay")
+    short, long = (
+        c.adaptation
+        for c in experiment.adaptation_lengths(
+            base=None, arrays="arrays", lengths=[1, 2], recipe=recipe
+        )
+    )
+    assert not short.is_start_of(long)
