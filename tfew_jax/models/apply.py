@@ -87,6 +87,8 @@ def token_log_probs(
 ) -> Float[Array, "batch choices target_length"]:
     """Log-probability of each target token given those before it; 0 at pads.
 
+    Without dropout the choices of a row are decoded together, see `choices`.
+
     Args:
         model: The model.
         params: Its parameters, stacked where its config scans.
@@ -96,17 +98,44 @@ def token_log_probs(
     """
     targets = jnp.asarray(batch["decoder_target_tokens"])
     inputs = batch.get("decoder_input_tokens")
+    segments = batch.get("decoder_segment_ids")
+    is_plain = inputs is None and segments is None and dropout_keys is None
+    # A table a layer is made inside it, for positions that count up.
+    if is_plain and targets.shape[1] > 1 and not model.config.relpos_per_layer:
+        return _together(model, params, batch)
     logits, _ = forward(
         model,
         params,
         encoder_input_tokens=batch["encoder_input_tokens"],
         decoder_input_tokens=shift_right(targets) if inputs is None else inputs,
         encoder_segment_ids=batch.get("encoder_segment_ids"),
-        decoder_segment_ids=batch.get("decoder_segment_ids"),
+        decoder_segment_ids=segments,
         adapter_index=batch.get("adapter_index"),
         dropout_keys=dropout_keys,
     )
     return target_log_probs(logits, targets, mask=targets > 0)
+
+
+def _together(
+    model: T5, params: Params, batch: Batch
+) -> Float[Array, "batch choices target_length"]:
+    """`token_log_probs` of choices that share the start of their decoding."""
+    targets = jnp.asarray(batch["decoder_target_tokens"])
+    index = batch.get("adapter_index")
+    logits: Any = model.apply(
+        {"params": params},
+        jnp.asarray(batch["encoder_input_tokens"]),
+        targets,
+        adapter_index=None if index is None else jnp.asarray(index),
+        method="score_together",
+    )
+    own = jnp.pad(targets[..., 1:].reshape(len(targets), -1), ((0, 0), (1, 0)))
+    picked = jnp.take_along_axis(logits, own[..., None], axis=-1)[..., 0]
+    first = jnp.take_along_axis(logits[:, 0], targets[..., 0], axis=-1)
+    total = jax.nn.logsumexp(logits, axis=-1)
+    later = (picked - total)[:, 1:].reshape(*targets.shape[:2], -1)
+    log_probs = jnp.concatenate([(first - total[:, :1])[..., None], later], axis=-1)
+    return jnp.where(targets > 0, log_probs, 0.0)
 
 
 def target_log_probs(

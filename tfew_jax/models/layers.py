@@ -155,19 +155,26 @@ class RelativePositionBias(nn.Module):
         position: Int[Array, ""] | None = None,
         *,
         num_queries: int = 1,
+        positions: Int[np.ndarray, "{length}"] | None = None,
     ) -> Float[Array, "heads query_length {length}"]:
-        """The bias of all queries, or of `num_queries` from `position` on alone."""
+        """The bias of all queries, or of `num_queries` from `position` on alone.
+
+        `positions` are the numbers of the queries and keys where they do not count up.
+        """
         axes = ("heads", "relpos_buckets")
         init = sharding.boxed(nn.initializers.normal(1.0), axes)
         shape = (self.config.num_heads, self.config.relpos_buckets)
         table = self.param("rel_embedding", init, shape, jnp.float32)
+        last = length if positions is None else int(positions.max()) + 1
         buckets = relative_position_buckets(
-            length,
-            length,
+            last,
+            last,
             bidirectional=self.bidirectional,
             num_buckets=self.config.relpos_buckets,
             max_distance=self.config.relpos_max_distance,
         )
+        if positions is not None:
+            buckets = buckets[np.ix_(positions, positions)]
         if position is not None:
             buckets = jax.lax.dynamic_slice_in_dim(
                 jnp.asarray(buckets), position, num_queries
