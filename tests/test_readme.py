@@ -37,9 +37,11 @@ def test_every_file_and_folder_that_the_readme_names_exists(readme, repository):
 
 def test_the_numbers_of_parameters_are_the_real_ones(readme):
     from tfew_jax import models
-    from tfew_jax.peft import ia3
+    from tfew_jax.peft import ia3, prompt
 
     sizes = [ia3.IA3().num_parameters(models.SIZES[size]) for size in ("xl", "xxl")]
+    assert "{:,} / {:,}".format(*sizes) in readme
+    sizes = [prompt.Prompt().num_parameters(models.SIZES[s]) for s in ("xl", "xxl")]
     assert "{:,} / {:,}".format(*sizes) in readme
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tfew_jax import experiment, models
 from tfew_jax.cli import configuration, main, packaged
+from tfew_jax.peft import prompt
 
 FILES = packaged.names()
 ENTRIES = {
@@ -183,6 +184,60 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(name):
     assert before.keys() <= after.keys()
     assert isinstance(changed.pop("VARIANT"), str)
     assert changed == CHANGES[ablation]
+
+
+PROMPT_CHANGES = {  # beside the name in reports
+    "class_labels": {},  # the default
+    "from_file": {"PROMPT_INIT": "file", "PROMPT_FILE": "prompt.npy"},
+    "random_uniform": {"PROMPT_INIT": "uniform"},
+    "sampled_vocabulary": {"PROMPT_INIT": "sampled_vocabulary"},
+    "text": {"PROMPT_INIT": "text", "PROMPT_TEXT": "what is it"},
+    "length_100": {},  # the default
+    **{f"length_{n}": {"PROMPT_LENGTH": n} for n in (1, 5, 20, 150)},
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name.startswith("prompts/")]
+)
+def test_a_file_of_prompts_changes_what_it_says_and_nothing_else(name):
+    files = ["models/embedded.gin", "methods/prompt.gin"]
+    files += ["tasks/customer_intent.gin", "runs/fewshot.gin"]
+    given = ["MODEL_DIR='out'"]
+    before = values_of(files, given)
+    expected = PROMPT_CHANGES[name.removeprefix("prompts/").removesuffix(".gin")]
+    required = [n for n in ("PROMPT_TEXT", "PROMPT_FILE") if n in expected]
+    given += [f"{macro}={VALUES[macro]}" for macro in required]
+    after = values_of([*files, name], given)
+    changed = {k: v for k, v in after.items() if before[k] != v}
+    assert isinstance(changed.pop("VARIANT"), str)
+    assert changed == expected
+
+
+def test_files_of_prompts_stand_after_the_run():
+    files = ["models/embedded.gin", "methods/prompt.gin", "tasks/customer_intent.gin"]
+    files += ["prompts/length_5.gin", "runs/fewshot.gin"]
+    with pytest.raises(ValueError, match=r"length_5\.gin stands before runs/fewshot"):
+        values_of(files, ["MODEL_DIR='out'"])
+
+
+@pytest.mark.parametrize(
+    ("more", "decoder_length"),
+    [([], 10), (["prompts/length_100.gin"], 100)],
+    ids=["10", "100"],
+)
+def test_t_fews_prompts_are_of_encoder_and_decoder(more, decoder_length):
+    files = ["models/embedded.gin", "methods/prompt_tfew.gin"]
+    files += ["tasks/customer_intent.gin", "runs/fewshot.gin", *more]
+    with configuration.parsed(
+        entry=experiment.train, files=files, bindings=["MODEL_DIR='out'"]
+    ):
+        method = gin.get_configurable(prompt.Prompt)()
+        recipe = gin.get_configurable(experiment.Recipe)()
+    assert (method.length, method.decoder_length) == (decoder_length,) * 2
+    assert (method.init, method.init_offset) == ("sampled_vocabulary", 3)
+    assert (recipe.learning_rate, recipe.schedule) == (0.3, "linear_decay")
+    assert not dict(recipe.adafactor)["multiply_by_parameter_scale"]
 
 
 @pytest.mark.parametrize("size", sorted(models.SIZES))

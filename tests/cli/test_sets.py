@@ -90,3 +90,12 @@ def test_an_unknown_way_of_scoring_lists_those_there_are(capsys):
     with pytest.raises(SystemExit):
         config_text("--task", "customer_intent", "--eval-templates", "some")
     assert "none of first, random, all" in capsys.readouterr().err
+
+
+def test_a_method_has_a_rate_of_its_own_unless_one_is_given():
+    words = ("--train", "a.csv", "--template", "{{a}}", "--choices", "a ||| b")
+    text = config_text(*words, "--method", "prompt")
+    assert "include 'methods/prompt.gin'" in text
+    assert "LEARNING_RATE" not in text
+    text = config_text(*words, "--method", "prompt", "--learning-rate", "0.1")
+    assert "LEARNING_RATE = 0.1" in text

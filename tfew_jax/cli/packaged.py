@@ -13,7 +13,7 @@ def directory() -> pathlib.Path:
 
 
 def files(kind: str = "") -> list[pathlib.Path]:
-    """All of them, or those of a kind, which is the name of a folder."""
+    """All of them, or those of a kind, which is a folder such as models."""
     return sorted((directory() / kind).rglob("*.gin"))
 
 
