@@ -346,7 +346,9 @@ def test_cross_validation_takes_one_seed_unless_more_are_given():
     assert "SEEDS" not in fewshot.config_text(tested)
 
 
-@pytest.mark.parametrize("command", ["", "fewshot", "train", "eval", "infer"])
+@pytest.mark.parametrize(
+    "command", ["", "fewshot", "train", "eval", "infer", "inspect", "params"]
+)
 def test_help_explains_each_command(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main.main([*command.split(), "--help"])

@@ -136,3 +136,20 @@ def test_the_t5_vocabulary_has_its_published_ids(shared):
     assert t5.encode("The <extra_id_0> walks in <extra_id_1> park") == [
         *(37, 32099, 10681, 16, 32098, 2447, 1)
     ]
+
+
+def test_every_id_is_written_as_its_piece_or_sentinel(words):
+    ids = words.encode("good film")
+    assert "".join(words.piece(token) for token in ids) == "▁good▁film</s>"
+    assert words.piece(words.sentinel(7)) == "<extra_id_7>"
+    with pytest.raises(ValueError, match="has no id"):
+        words.piece(words.vocab_size)
+
+
+def test_pads_ends_unknown_pieces_sentinels_and_what_is_beyond_stand_for_no_text(
+    words,
+):
+    assert [words.is_text(token) for token in (0, 1, 2)] == [False] * 3
+    assert all(words.is_text(t) for t in words.encode("good", add_eos=False))
+    assert not words.is_text(words.sentinel(0))
+    assert not words.is_text(words.vocab_size) and not words.is_text(-1)

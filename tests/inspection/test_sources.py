@@ -133,7 +133,7 @@ def test_a_path_that_does_not_exist_is_named(tmp_path):
 
 @pytest.mark.skipif(not HAS_PROMPTS, reason="needs the method prompt")
 def test_a_prompt_adapter_gives_its_prompt(tmp_path):
-    method = peft.get("prompt")(length=3)
+    method = peft.get("prompt")(length=3, init_labels=("no", "yes"))
     table = np.arange(3 * 64, dtype=np.float32).reshape(3, 64)
     made = checkpoint.Adapter(
         method=method,
@@ -143,6 +143,7 @@ def test_a_prompt_adapter_gives_its_prompt(tmp_path):
     made.save(tmp_path / "a")
     learned = inspection.load(tmp_path / "a")
     np.testing.assert_array_equal(learned.prompts["encoder_input"], table)
+    assert (learned.init, learned.labels) == ("class_labels", ("no", "yes"))
 
 
 def test_choices_that_come_from_a_row_are_no_labels(adapter, tmp_path):

@@ -69,6 +69,45 @@ def test_the_embedding_may_stand_under_its_other_names_only(golden, copied, v1_1
     assert_same_params(interop.load_model(directory), v1_1)
 
 
+@pytest.mark.parametrize("name", ["v1_0", "v1_1"])
+def test_sizes_and_embedding_are_read_without_the_rest(name, golden, request):
+    model = request.getfixturevalue(name)
+    directory = golden.folder / "huggingface" / name
+    assert interop.load_config(directory) == model.config
+    table, _ = interop.load_embedding(directory)
+    expected = model.params["token_embedder"]["embedding"]
+    np.testing.assert_array_equal(table, expected)
+
+
+def test_the_embedding_under_another_name_and_its_vocabulary_are_found(golden, copied):
+    directory = copied(golden.folder / "huggingface" / "v1_1")
+    arrays = load_file(directory / "model.safetensors")
+    expected = arrays["encoder.embed_tokens.weight"] = arrays.pop("shared.weight")
+    save_file(arrays, directory / "model.safetensors")
+    (directory / "spiece.model").touch()
+    table, vocabulary = interop.load_embedding(directory)
+    np.testing.assert_array_equal(table, expected)
+    assert vocabulary == directory / "spiece.model"
+    del arrays["encoder.embed_tokens.weight"]
+    save_file(arrays, directory / "model.safetensors")
+    with pytest.raises(ValueError, match=r"has no shared.weight; is it a T5"):
+        interop.load_embedding(directory)
+
+
+def test_a_native_model_gives_its_sizes_and_embedding(base_directory):
+    model = interop.load_model(base_directory)
+    assert interop.load_config(base_directory) == model.config
+    table, vocabulary = interop.load_embedding(base_directory)
+    np.testing.assert_array_equal(table, model.params["token_embedder"]["embedding"])
+    assert vocabulary == model.vocabulary
+
+
+def test_a_directory_without_a_model_has_neither_sizes_nor_embedding(tmp_path):
+    for load in (interop.load_config, interop.load_embedding):
+        with pytest.raises(ValueError, match="expected a tfew_jax model"):
+            load(tmp_path)
+
+
 def test_shards_load_like_a_single_file(golden, copied, v1_1):
     directory = copied(golden.folder / "huggingface" / "v1_1")
     assert_same_params(interop.load_model(shard(directory)), v1_1)

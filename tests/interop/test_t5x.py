@@ -146,6 +146,24 @@ def test_every_form_gives_the_parameters_that_were_written(form, tmp_path):
         np.testing.assert_array_equal(found[path], leaf, err_msg=path)
 
 
+@pytest.mark.parametrize("form", ["legacy", "scanned", "orbax"])
+def test_sizes_and_embedding_are_read_without_the_rest(form, tmp_path):
+    params = random_params(form == "scanned")
+    write(tmp_path / "checkpoint_7", params, form)
+    assert interop.load_config(tmp_path / "checkpoint_7") == config_of(form)
+    table, vocabulary = interop.load_embedding(tmp_path / "checkpoint_7")
+    np.testing.assert_array_equal(table, params["token_embedder/embedding"])
+    assert vocabulary is None
+
+
+def test_a_checkpoint_without_an_embedding_is_an_error(tmp_path):
+    params = random_params()
+    del params["token_embedder/embedding"]
+    write(tmp_path / "checkpoint_7", params, "legacy")
+    with pytest.raises(ValueError, match="has no token_embedder/embedding"):
+        interop.load_embedding(tmp_path / "checkpoint_7")
+
+
 def test_bfloat16_arrays_load_and_are_cast(tmp_path):
     params = random_params()
     write(tmp_path / "a", params, "legacy", dtype=ml_dtypes.bfloat16)

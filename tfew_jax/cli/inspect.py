@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         "source": learned.source,
         "method": learned.method,
         "trained_on": learned.base,
+        "init": learned.init,
     }
     if learned.prompts:
         vocabulary = inspection.load_vocabulary(
@@ -108,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
             "embedding": vocabulary.source,
             "prompts": [report.to_dict() for report in reports],
         }
-        text = "\n\n".join(_prompt_text(report) for report in reports)
+        start = [f"started from {learned.init}"] if learned.init else []
+        text = "\n\n".join([*start, *map(_prompt_text, reports)])
     else:
         _refuse_prompt_flags(args)
         reports = inspection.inspect_vectors(learned, top=args.top)

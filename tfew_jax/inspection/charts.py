@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
@@ -26,6 +27,7 @@ _HALVES = ("encoder", "decoder")
 _SHOWN = 0.995  # share of the units whose colours are told apart
 _LEAST = 0.01  # half of the colours' range, where hardly anything has moved
 _LINE = 0.075  # inches of a layer
+_COLOURS = "RdBu_r"  # white in the middle
 _CONTROL = "#888888"
 
 
@@ -48,21 +50,20 @@ def heat_map(vectors: Sequence[Vector]) -> Figure:
     with matplotlib.rc_context(charts.STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         grid = figure.subplots(len(halves), len(columns), squeeze=False)
-        image = None
         for half, line in zip(halves, grid, strict=True):
             for column, axes in zip(columns, line, strict=True):
                 some = _panel(vectors, half, column)
                 if not some:
                     axes.set_visible(False)
                     continue
-                image = _draw_layers(axes, some, norm)
+                _draw_layers(axes, some, norm)
         figure.suptitle(
             "(IA)$^3$: factors of the units, sorted in each layer",
             parse_math=True,
             fontsize=11,
         )
         figure.colorbar(
-            image,
+            ScalarMappable(norm, _COLOURS),
             ax=grid.ravel().tolist(),
             extend="both",
             shrink=0.8,
@@ -83,17 +84,17 @@ def _panel(
     ]
 
 
-def _draw_layers(axes: Axes, vectors: Sequence[Vector], norm: CenteredNorm):
+def _draw_layers(axes: Axes, vectors: Sequence[Vector], norm: CenteredNorm) -> None:
     """One panel; layers without the vector stay grey."""
     num_layers = 1 + max(vector.layer for vector in vectors)
     values = np.full((num_layers, vectors[0].values.size), np.nan, np.float32)
     for vector in vectors:
         values[vector.layer] = np.sort(vector.values)
     axes.set_facecolor("#cccccc")
-    image = axes.imshow(
+    axes.imshow(
         values,
         norm=norm,
-        cmap="RdBu_r",
+        cmap=_COLOURS,
         aspect="auto",
         interpolation="nearest",
         extent=(0, 100, num_layers - 0.5, -0.5),
@@ -108,7 +109,6 @@ def _draw_layers(axes: Axes, vectors: Sequence[Vector], norm: CenteredNorm):
     step = max(1, num_layers // 6)
     axes.set_yticks(range(0, num_layers, step))
     axes.set_ylabel("layer", fontsize="x-small")
-    return image
 
 
 def prompt_chart(reports: Sequence[PromptReport]) -> Figure:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from tfew_jax import checkpoint, interop, models
+from tfew_jax.checkpoint import adapter as native_adapter
 from tfew_jax.checkpoint import layout
 from tfew_jax.checkpoint import model as native_model
 from tfew_jax.data import tokenizer as tokenizers
@@ -37,8 +38,9 @@ class Learned:
         method: Name of the method; prompt for a NumPy file.
         prompts: Prompts by where they stand: encoder_input, decoder_input.
         vectors: (IA)^3's vectors by path.
-        labels: Choices of the task that the adapter was trained for, where it carries
-            some that are the same for all rows.
+        labels: Those that the prompt started from, else the choices of the task that
+            the adapter was trained for, if they are the same for all rows.
+        init: What a prompt started from, if the adapter says so.
         base: What it says about the model it was trained on, if anything.
     """
 
@@ -47,6 +49,7 @@ class Learned:
     prompts: Mapping[str, Shaped[np.ndarray, "prompt embed"]]
     vectors: Mapping[str, Shaped[np.ndarray, "units"]]
     labels: tuple[str, ...] = ()
+    init: str | None = None
     base: str | None = None
 
 
@@ -114,7 +117,7 @@ def load(path: PathLike, config: models.T5Config | None = None) -> Learned:
             prompts={"encoder_input": prompt},
             vectors={},
         )
-    is_native = (path / checkpoint.adapter.SETTINGS).exists()
+    is_native = (path / native_adapter.SETTINGS).exists()
     if config is None and not is_native:
         return _learned(_load_of_any_size(path), path)
     return _learned(interop.load_adapter(path, config), path)
@@ -213,12 +216,14 @@ def _learned(adapter: checkpoint.Adapter, path: pathlib.Path) -> Learned:
             "there is nothing to show; prompts and (IA)^3 vectors are inspected"
         )
     base = adapter.metadata.get("base")
+    settings = adapter.method.to_dict()
     return Learned(
         source=str(path),
         method=adapter.method.name,
         prompts=prompts,
         vectors=vectors,
-        labels=_labels(adapter.task),
+        labels=tuple(settings.get("init_labels") or ()) or _labels(adapter.task),
+        init=settings.get("init"),
         base=None if base is None else str(base),
     )
 

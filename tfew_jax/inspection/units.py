@@ -90,8 +90,15 @@ def vectors_of(params: Mapping[str, Shaped[np.ndarray, "units"]]) -> list[Vector
                 f"{path} holds NaN or infinity; the file is damaged or the training "
                 "that wrote it diverged"
             )
-        parts = found.groupdict() | {"layer": int(found["layer"])}
-        vectors.append(Vector(**parts, values=values))
+        vectors.append(
+            Vector(
+                half=found["half"],
+                layer=int(found["layer"]),
+                block=found["block"],
+                site=found["site"],
+                values=values,
+            )
+        )
     return sorted(vectors, key=_order)
 
 

@@ -69,17 +69,17 @@ def _draw_method(axes: Axes, counts: Sequence[Count], colour: str) -> None:
         by_length.setdefault(one.length, []).append(one)
     lengths = [length for length in by_length if length is not None]
     shown = _MAIN_LENGTH if _MAIN_LENGTH in by_length else max(lengths, default=None)
-    line = sorted(by_length[shown], key=lambda one: one.model_parameters)
+    line = sorted(by_length[shown], key=_model_size)
     sizes = [one.model_parameters for one in line]
     name = line[0].title
     unit = "ids" if line[0].unit == TOKEN_IDS else "positions"
     if len(lengths) > 1:
         name += f",\n{min(lengths):,} to {max(lengths):,} {unit}"
-        ends = [
+        low, high = (
             [one.number for one in sorted(by_length[end], key=_model_size)]
             for end in (min(lengths), max(lengths))
-        ]
-        axes.fill_between(sizes, *ends, color=colour, alpha=0.2, linewidth=0)
+        )
+        axes.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
     elif lengths:
         name += f",\n{shown:,} {unit}"
     axes.plot(
