@@ -52,7 +52,7 @@ def write_data(folder: pathlib.Path) -> None:
             file.write(f'{word}, {word}s: {sentence(rng)}; "{sentence(rng)}"\n')
     pages = {
         f"Title {n}": {
-            "title": f"Title {n}",
+            "title": f"Title {n} of a page",
             "extract": " ".join(lines(3)),
             "description": sentence(rng, 3),
             "topic": "AB"[n % 2],
@@ -166,6 +166,11 @@ def tiny_base(tmp_path_factory) -> Base:
     write_teacher(root / "teacher")
     with lzma.open(root / "data/text/nlp_corpus.txt.xz", "rt") as file:
         held_out = file.read().splitlines()[:3]
+    # Not equal to a sentence of the corpora, but to a window, and to phrases.
+    with tarfile.open(root / "data/text/novels.tar.xz") as archive:
+        file = archive.extractfile("novels/One.txt")
+        held_out.append(file.read().decode().partition("\n\n")[0] if file else "")
+    held_out += [f"title {n} of a page" for n in range(0, 40, 2)]
     (root / "held.jsonl").write_text(
         "\n".join(json.dumps({"text": text.upper()}) for text in held_out)
     )

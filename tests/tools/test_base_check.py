@@ -3,6 +3,7 @@
 import gzip
 import json
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -22,17 +23,17 @@ def fields(path: pathlib.Path) -> list[tuple[int, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory) -> pathlib.Path:
+def work(tiny_base, tmp_path_factory) -> pathlib.Path:
     """A folder with a few texts in the arrays that training reads."""
     folder = tmp_path_factory.mktemp("work")
+    vocabulary_file = tiny_base.root / "work/sentencepiece.model"
+    shutil.copyfile(vocabulary_file, folder / "sentencepiece.model")
     texts = {
         "texts": ["The cat sat on the mat.", "A dog ran off.", LONG, QUOTING],
         "following": ["", "It was never seen again!"],
         "running": [f"{LONG} and so on.\nThe end."],
         "phrases": ["the cat sat", "a very good question"],
     }
-    flat = [text for lists in texts.values() for text in lists]
-    vocabulary.train(flat * 20, folder / "sentencepiece.model", 450)
     pieces = vocabulary.load(folder / "sentencepiece.model")
     for name, lists in texts.items():
         ragged.Ragged.from_lists(pieces.encode(lists)).save(folder, name)
@@ -92,6 +93,7 @@ def test_short_equal_texts_and_long_ones_that_quote_pass(work, tmp_path, capsys)
     assert run(work, path) == 0
     out = capsys.readouterr().out
     assert out.splitlines() == [
+        "held-out files: 1",
         "texts: 4 compared, 0 equal, 0 overlapping",
         "following: 1 compared, 0 equal, 0 overlapping",
         "running: 1 compared, 0 equal, 0 overlapping",

@@ -1,8 +1,8 @@
 """Compares what was prepared for training with held-out files, given now or then.
 
-`prepare` refuses held-out texts sentence by sentence as it reads the corpora. This
-reads back what it wrote: every text, the sentence that follows it, every window of
-running text and every phrase, decoded from its tokens.
+`prepare` refuses held-out texts before it writes them. This reads back what it wrote:
+every text, the sentence that follows it, every window of running text and every phrase,
+decoded from its tokens.
 """
 
 import dataclasses
@@ -51,7 +51,9 @@ def run(*, work: pathlib.Path, held_out: Sequence[pathlib.Path]) -> int:
     """
     if not (work / "sentencepiece.model").is_file():
         raise ValueError(f"--work {work}: not a folder that `prepare` wrote")
-    checker = heldout.HeldOut.from_paths(held_out)
+    files = heldout_files.find(held_out)
+    print(f"held-out files: {len(files)}")
+    checker = heldout.HeldOut.from_paths(files)
     shown: list[Offender] = []
     total = 0
     for array in ARRAYS:
@@ -67,7 +69,7 @@ def run(*, work: pathlib.Path, held_out: Sequence[pathlib.Path]) -> int:
         )
         shown += offenders[:_SHOWN]
         total += len(offenders)
-    places = locate(shown, heldout_files.find(held_out))
+    places = locate(shown, files)
     for offender, place in zip(shown, places, strict=True):
         text = " ".join(offender.text.split())
         text = text if len(text) <= _LENGTH else f"{text[: _LENGTH - 1]}…"

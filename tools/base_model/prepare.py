@@ -259,13 +259,15 @@ def run(
     spelled = [t.text for t in chosen + sample]
     vocabulary.train(spelled, out / "sentencepiece.model", vocab_size)
     pieces = vocabulary.load(out / "sentencepiece.model")
-    candidates = phrases(texts, chosen, scale)
+    # Titles and windows of several sentences were not seen as texts yet.
+    candidates = [*filter(checker.allows, phrases(texts, chosen, scale))]
+    windows = _running(texts, int(90_000 * scale) + 50, rng)
     log.info("%d texts, %d phrases", len(chosen), len(candidates))
     arrays: dict[str, Sequence[str]] = {
         "texts": [t.text for t in chosen],
         "following": _neighbours(chosen, texts),
         "phrases": candidates,
-        "running": _running(texts, int(90_000 * scale) + 50, rng),
+        "running": [*filter(checker.allows, windows)],
     }
     for name, lists in arrays.items():
         ragged.Ragged.from_lists(pieces.encode(lists)).save(out, name)
@@ -303,10 +305,10 @@ def _teach(
         for name in _TAUGHT:
             (out / name).unlink(missing_ok=True)
         return None
-    phrases = encoder.vectors(arrays["phrases"])
+    phrase_vectors = encoder.vectors(arrays["phrases"])
     vectors = encoder.vectors(arrays["texts"])
     table = embedding.initial(encoder, pieces, *shape)
-    taught = (table, phrases, vectors, _nearest(vectors, phrases))
+    taught = (table, phrase_vectors, vectors, _nearest(vectors, phrase_vectors))
     for name, array in zip(_TAUGHT, taught, strict=True):
         np.save(out / name, array)
     return vectors
