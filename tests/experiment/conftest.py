@@ -1,5 +1,6 @@
 """A toy base, rows about films, and a result of each protocol, made once."""
 
+import json
 import random
 
 import pytest
@@ -70,3 +71,40 @@ def validated(base, rows, tmp_path_factory):
         out=tmp_path_factory.mktemp("validated"),
         quiet=True,
     )
+
+
+_ENTAILMENT = ("entailment", "not_entailment")
+_THREE = ("entailment", "contradiction", "neutral")
+
+
+def _sentences(n):
+    return {"premise": f"film {n} good", "hypothesis": "good film", "idx": n}
+
+
+def _write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="session")
+def text_data(tmp_path_factory):
+    """RTE, CB and SQuAD in their official form, of five to eight rows each."""
+    top = tmp_path_factory.mktemp("data")
+    for name, labels in (("RTE", _ENTAILMENT), ("CB", _THREE)):
+        for file, count in (("train", 8), ("val", 5), ("test", 3)):
+            rows = [
+                {**_sentences(n), "label": labels[n % len(labels)]}
+                for n in range(count)
+            ]
+            if file == "test":
+                rows = [{k: v for k, v in row.items() if k != "label"} for row in rows]
+            _write(top / name / f"{file}.jsonl", rows)
+    questions = [
+        {"id": str(n), "question": f"film {n}", "answers": [{"text": "good"}]}
+        for n in range(8)
+    ]
+    paragraph = {"context": "good", "qas": questions}
+    article = {"title": "film", "paragraphs": [paragraph]}
+    for file in ("train", "dev"):
+        _write(top / "squad" / f"{file}-v1.1.json", [{"data": [article]}])
+    return top
