@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--data", type=pathlib.Path, required=True)
     prepare.add_argument("--out", type=pathlib.Path, required=True)
     prepare.add_argument("--teacher", type=pathlib.Path, help="none: random weights")
+    prepare.add_argument("--questions-wheel", type=pathlib.Path)
     prepare.add_argument("--held-out", type=pathlib.Path, nargs="*", default=[])
     flags.add_arguments(prepare)
     train = commands.add_parser("train", help="token arrays to a model folder")
@@ -98,6 +99,7 @@ def _prepare(
     data: pathlib.Path,
     out: pathlib.Path,
     teacher: pathlib.Path | None,
+    questions_wheel: pathlib.Path | None,
     held_out: list[pathlib.Path],
     **gin: list[str],
 ) -> int:
@@ -106,7 +108,13 @@ def _prepare(
     from tfew_jax.cli import configuration
 
     with _configured(prepare.run, **gin) as run:
-        run(data=data, out=out, teacher=teacher, held_out=held_out)
+        run(
+            data=data,
+            out=out,
+            teacher=teacher,
+            questions_wheel=questions_wheel,
+            held_out=held_out,
+        )
         configuration.save(out)
     return 0
 

@@ -17,7 +17,7 @@ WORDINGS = [
     wording
     for name in (
         *("OPTIONS", "SENTIMENT", "RECOMMEND", "TOPIC", "DEFINITION", "TITLE"),
-        *("PAIR", "COMPARATIVE"),
+        *("PAIR", "COMPARATIVE", "QUESTION"),
     )
     for wording in getattr(prompts, name)
 ]
@@ -44,7 +44,7 @@ def test_no_prompt_of_an_embedded_task_is_a_training_wording(name, template):
 
 def test_no_prompt_of_a_public_set_is_a_training_wording(promptsource_directory):
     trained = {bare(wording) for wording in WORDINGS}
-    for name in ("glue/sst2", "trec", "super_glue/rte", "super_glue/cb"):
+    for name in ("glue/sst2", "trec", "ag_news", "super_glue/rte", "super_glue/cb"):
         found = promptsource_sets.load(name, promptsource_directory).templates
         assert not trained & {bare(template.text) for template in found}
 

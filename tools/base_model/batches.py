@@ -37,7 +37,15 @@ _MIXTURE = (
     ("title", 0.04),
     ("pair", 0.05),
     ("comparative", 0.04),
+    ("question", 0.10),
+    ("commonsense", 0.08),
+    ("science", 0.02),
 )
+_NAMED = {  # kinds of rows whose text has an answer, and their wordings
+    "definition": prompts.DEFINITION,
+    "title": prompts.TITLE,
+    **dict.fromkeys(("question", "commonsense", "science"), prompts.QUESTION),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +128,7 @@ class Data:
         self._makers: dict[str, Callable[[Any, int, int], Draft]] = {
             "topic": self._topic,
             "sentiment": self._sentiment,
-            "definition": functools.partial(self._named, prompts.DEFINITION),
-            "title": functools.partial(self._named, prompts.TITLE),
+            **{kind: functools.partial(self._named, kind) for kind in _NAMED},
             "pair": self._pair,
             "comparative": self._comparative,
         }
@@ -130,6 +137,7 @@ class Data:
         self, kinds: np.ndarray, follows: np.ndarray, most: int
     ) -> dict[str, np.ndarray]:
         """Texts usable for each kind of row when answers have at most `most` tokens."""
+        questions = ("question", "commonsense", "science")
         named = (self._answers >= 0) & self._fits[most][self._answers]
         return {
             "topic": np.flatnonzero(self.texts.lengths >= 4),
@@ -138,6 +146,7 @@ class Data:
             "title": np.flatnonzero((kinds == "summary") & named),
             "pair": np.flatnonzero(follows & (self.texts.lengths <= 24)),
             "comparative": np.flatnonzero(kinds == "comparative"),
+            **{kind: np.flatnonzero((kinds == kind) & named) for kind in questions},
         }
 
     def encode(self, text: str) -> np.ndarray:
@@ -248,17 +257,17 @@ class Data:
         return self._phrase_draft(rng, self._draw(rng, prompts.TOPIC), text, ids)
 
     def _named(
-        self, templates: Sequence[str], rng: np.random.Generator, text: int, most: int
+        self, kind: str, rng: np.random.Generator, text: int, most: int
     ) -> Draft:
+        """A text and the answer it has, among answers of others of its kind."""
         answer = int(self._answers[text])
-        pools = self._pools[most]
-        pool = pools["definition" if templates is prompts.DEFINITION else "title"]
+        pool = self._pools[most][kind]
         others = [int(self._answers[i]) for i in rng.choice(pool, 3)]
         ids = list(dict.fromkeys([answer, *others]))
         if len(ids) == 1:
             ids.append(int(self._draw(rng, self._short[most])))
         ids = rng.permutation(ids)
-        template = self._draw(rng, templates)
+        template = self._draw(rng, _NAMED[kind])
         target = (ids == answer).astype(np.float32)
         choices = [self.phrases[i] for i in ids]
         return Draft(template, (self.texts[text],), choices, target, text)

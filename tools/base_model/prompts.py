@@ -118,3 +118,13 @@ COMPARATIVE = (
     "Comparison? {}",
 )
 COMPARATIVE_WORDS = (*YES_NO, ("plain", "comparison"))
+QUESTION = (
+    "{} Reply:",
+    "{}",
+    "Q: {} A:",
+    "Question: {} Short answer:",
+    "Quiz: {} Solution?",
+    "{} The answer is",
+    "Answer this: {}",
+    "Someone asks: {} Response?",
+)
