@@ -346,6 +346,52 @@ def test_cross_validation_takes_one_seed_unless_more_are_given():
     assert "SEEDS" not in fewshot.config_text(tested)
 
 
+def test_demonstrations_take_the_place_of_a_method(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parser = main.make_parser()
+    words = ["fewshot", "--task", "customer_intent", "--demonstrations", "7"]
+    text = fewshot.config_text(parser.parse_args(words))
+    assert "include 'runs/text_prompt.gin'" in text
+    assert "NUM_DEMONSTRATIONS = 7" in text
+    assert "methods/" not in text and "runs/fewshot.gin" not in text
+    none = parser.parse_args([*words[:-1], "0"])
+    assert "NUM_DEMONSTRATIONS = 0" in fewshot.config_text(none)
+    of_set = ["fewshot", "--task", "rte", "--data-dir", "d", "--demonstrations", "4"]
+    assert "EVAL_TEMPLATES = 'random'" in fewshot.config_text(parser.parse_args(of_set))
+    first = parser.parse_args([*of_set, "--eval-templates", "first"])
+    assert "EVAL_TEMPLATES = ('first',)" in fewshot.config_text(first)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "9"], "--steps is for tuning"),
+        (["--method", "ia3"], "--method is for tuning"),
+        (["--batch-size", "9"], "--batch-size is for tuning"),
+        (["--learning-rate", "1"], "--learning-rate is for tuning"),
+    ],
+)
+def test_what_is_for_tuning_is_refused_beside_demonstrations(words, message, capsys):
+    given = ["--task", "product_reviews", "--demonstrations", "2", *words]
+    assert message in error_of(capsys, "fewshot", *given)
+
+
+def test_a_negative_number_of_demonstrations_is_refused(capsys):
+    given = ["--task", "product_reviews", "--demonstrations", "-2"]
+    assert "must be 0 or more, got -2" in error_of(capsys, "fewshot", *given)
+
+
+def test_demonstrations_leave_records_and_predictions(arguments, tmp_path, capsys):
+    dropped = arguments.index("--steps")
+    given = [*arguments[:dropped], *arguments[dropped + 2 :]]
+    out = tmp_path / "out"
+    assert run(*given, "--demonstrations", "2", "--out", out) == 0
+    assert "text prompt" in capsys.readouterr().out
+    assert (out / "FINISHED").exists() and (out / "config.gin").exists()
+    assert not (out / "adapter").exists()
+    assert len(table(out / "predictions.csv")) > 0
+
+
 @pytest.mark.parametrize(
     "command", ["", "fewshot", "train", "eval", "infer", "inspect", "params"]
 )

@@ -58,7 +58,7 @@ def test_a_folder_without_experiments_says_what_was_looked_for(tmp_path):
         ("", "not a record (Expecting value"),
         ("[1]", "a JSON object is expected, not list"),
         ('{"run": "seed-0"}', "not a record (no 'kind')"),
-        ('{"kind": "best"}', "kind 'best' is none of tuned, zero_shot, majority"),
+        ('{"kind": "best"}', "kind 'best' is none of tuned, text_prompt, zero_shot"),
         ('{"kind": "tuned", "scores": 0.5}', "scores are neither an object nor null"),
         ('{"kind": "tuned", "scores": {"accuracy": NaN}}', "accuracy nan is no frac"),
         ('{"kind": "tuned", "scores": {"macro_f1": 64}}', "macro_f1 64 is no fraction"),

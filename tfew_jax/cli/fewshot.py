@@ -13,6 +13,9 @@ it.
 The run is `tfew train` with the configuration in DIR/config.gin. The same command
 goes on where a stopped one was, and does nothing once it is finished.
 
+--demonstrations K trains nothing: K rows of each draw, with their right choices, stand
+in the input in front of each row that the frozen model scores.
+
 --task rte and the like rerun T-Few's evaluation of one of its sets: its draws, the
 templates that `tfew templates fetch` gets, a random one for every row.
 
@@ -100,7 +103,13 @@ def _add_runs(runs: argparse._ArgumentGroup) -> None:
     )
     runs.add_argument("--base", metavar="DIR", help="model; default the embedded base")
     runs.add_argument("--vocabulary", metavar="FILE", help="if DIR of --base has none")
-    runs.add_argument("--method", default="ia3", metavar="NAME", help="default ia3")
+    runs.add_argument("--method", metavar="NAME", help="default ia3")
+    runs.add_argument(
+        "--demonstrations",
+        type=int,
+        metavar="K",
+        help="rows to show in the input instead of tuning; 0 is zero-shot",
+    )
     runs.add_argument("--steps", type=int, metavar="N", help="default 1000")
     runs.add_argument("--batch-size", type=int, metavar="N", help="default 8")
     runs.add_argument(
@@ -144,6 +153,7 @@ def config_text(args: argparse.Namespace) -> str:
         "TEMPLATES_DIR": _absolute(args.templates_dir),
         "ALLOW_PARTIAL_TRAIN": args.allow_partial_train or None,
         "NUM_SHOTS": args.shots,
+        "NUM_DEMONSTRATIONS": args.demonstrations,
         "SEEDS": args.seeds,
         "EVAL_TEMPLATES": args.eval_templates,
         "TRAIN_STEPS": args.steps,
@@ -151,6 +161,11 @@ def config_text(args: argparse.Namespace) -> str:
         "LEARNING_RATE": args.learning_rate,
     }
     task, run, more = _task_and_run(args.task)
+    methods = [f"include 'methods/{args.method or 'ia3'}.gin'"]
+    if args.demonstrations is not None:
+        if run == "tfew":  # a random template for every row, as where one tunes
+            macros["EVAL_TEMPLATES"] = args.eval_templates or "random"
+        run, methods = "text_prompt", []
     if (
         args.seeds is None
         and args.test is None
@@ -165,7 +180,7 @@ def config_text(args: argparse.Namespace) -> str:
         "from __gin__ import dynamic_registration",
         "",
         "include 'models/embedded.gin'",
-        f"include 'methods/{args.method}.gin'",
+        *methods,
         f"include 'tasks/{task}.gin'",
         f"include 'runs/{run}.gin'",
         "",
@@ -213,6 +228,7 @@ def _check(args: argparse.Namespace) -> None:
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"--learning-rate must be a positive number, got {rate}")
     _check_names(args)
+    _check_demonstrations(args)
     in_set, in_raft = args.task in _sets(), (args.task or "").startswith(_RAFT)
     if (in_set or in_raft) and not args.data_dir:
         raise ValueError(f"--data-dir is missing: where the rows of {args.task} are")
@@ -230,11 +246,28 @@ def _check(args: argparse.Namespace) -> None:
             )
 
 
+def _check_demonstrations(args: argparse.Namespace) -> None:
+    """Refuses what is for tuning where nothing is tuned."""
+    if args.demonstrations is None:
+        return
+    if args.demonstrations < 0:
+        raise ValueError(
+            f"--demonstrations must be 0 or more, got {args.demonstrations}"
+        )
+    for name in ("method", "steps", "batch_size", "learning_rate"):
+        if getattr(args, name) is not None:
+            flag = name.replace("_", "-")
+            raise ValueError(
+                f"--{flag} is for tuning, and --demonstrations tunes nothing; leave "
+                "one of the two out"
+            )
+
+
 def _check_names(args: argparse.Namespace) -> None:
     from tfew_jax.cli import packaged
 
     known = [path.stem for path in packaged.files("methods")]
-    if args.method not in known:
+    if args.method not in (None, *known):
         raise ValueError(
             f"unknown --method {args.method!r}; available: {', '.join(known)}"
         )
