@@ -1,12 +1,18 @@
-"""A vocabulary of a few words, trained on the spot."""
+"""A vocabulary of a few words, trained on the spot, and a mixture of two small sets."""
 
+import json
 import pathlib
 import random
+import sys
 
 import pytest
 import sentencepiece
 
-from tfew_jax.data import tokenizer
+from tfew_jax.data import p3_mixture, p3_rows, tokenizer
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from small_mixture import COLOURS, NUMBERS, ROWS, SMALL
 
 _WORDS = "good bad film story it is was the a and very so I you not sure yes no"
 _WORDS += " review sentiment what"
@@ -47,3 +53,32 @@ def make_vocabulary(tmp_path_factory):
 def words(make_vocabulary) -> tokenizer.Tokenizer:
     """A tokenizer whose pieces are lower-case English words and letters."""
     return tokenizer.Tokenizer(make_vocabulary())
+
+
+@pytest.fixture
+def template_directory(tmp_path):
+    """Templates of the small mixture."""
+    for name, text in {"colours": COLOURS, "numbers/v1.0": NUMBERS}.items():
+        path = tmp_path / "templates" / name / "templates.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    return tmp_path / "templates"
+
+
+@pytest.fixture
+def write_rows(tmp_path):
+    """Writes JSONL files below a directory."""
+
+    def make(files):
+        for name, rows in files.items():
+            path = tmp_path / "rows" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / "rows"
+
+    return make
+
+
+@pytest.fixture
+def small_mixture(template_directory):
+    return p3_mixture.load(SMALL, p3_rows.RawSets(ROWS), directory=template_directory)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import seqio
 
-from tfew_jax.data import objectives, seqio_tasks, token_arrays, tokenizer
+from tfew_jax.data import objectives, seqio_tasks, tokenizer
 
 
 def make_pairs(
@@ -41,15 +41,14 @@ def make_pairs(
         limit: Examples at most.
 
     Raises:
-        token_arrays.TokenArraysError: The module cannot be imported, there is no such
-            task or split, it has no inputs and targets, or they are tokens of another
-            vocabulary.
+        ValueError: The module cannot be imported, there is no such task or split, it
+            has no inputs and targets, or they are tokens of another vocabulary.
     """
     if module is not None:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise token_arrays.TokenArraysError(
+            raise ValueError(
                 f"the module {module} cannot be imported ({error}); it must be on "
                 "PYTHONPATH"
             ) from None
@@ -57,16 +56,14 @@ def make_pairs(
         own = seqio_tasks.load_vocabulary(vocabulary.model_file)
         seqio_tasks.register(data_dir, own, splits=[split])
     if name not in _known():
-        raise token_arrays.TokenArraysError(
+        raise ValueError(
             f"SeqIO has no task or mixture {name!r}; name the module that registers it"
         )
     task = seqio.get_mixture_or_task(name)
     _check(task, name, split, vocabulary)
     is_mixture = isinstance(task, seqio.Mixture)
     if is_mixture and limit is None:
-        raise token_arrays.TokenArraysError(
-            f"{name} is a mixture, and a mixture has no end; give --limit"
-        )
+        raise ValueError(f"{name} is a mixture, and a mixture has no end; give --limit")
     dataset = task.get_dataset(
         lengths,
         split=split,
@@ -95,11 +92,9 @@ def _check(
 ) -> None:
     missing = {"inputs", "targets"} - set(task.output_features)
     if missing:
-        raise token_arrays.TokenArraysError(
-            f"{name} has no feature {' and no '.join(sorted(missing))}"
-        )
+        raise ValueError(f"{name} has no feature {' and no '.join(sorted(missing))}")
     if split not in task.splits:
-        raise token_arrays.TokenArraysError(
+        raise ValueError(
             f"{name} has no split {split!r}; available: {', '.join(task.splits)}"
         )
     expected = vocabulary.model_file.read_bytes()
@@ -107,7 +102,7 @@ def _check(
         own = task.output_features[feature].vocabulary
         file = getattr(own, "sentencepiece_model_file", None)
         if file is None or pathlib.Path(file).read_bytes() != expected:
-            raise token_arrays.TokenArraysError(
+            raise ValueError(
                 f"{name} has tokens of {file or type(own).__name__}, the model has "
                 f"{vocabulary.model_file}; give the vocabulary of the task"
             )
