@@ -87,12 +87,15 @@ def test_prompts_of_encoder_and_decoder_have_a_report_each(learned, vocabulary):
         method="prompt",
         prompts={"encoder_input": prompt, "decoder_input": prompt[:1]},
         vectors={},
+        labels=("bad",),
     )
     found = inspection.inspect_prompts(both, vocabulary)
     assert [(r.name, len(r.pieces)) for r in found] == [
         ("encoder_input", 4),
         ("decoder_input", 1),
     ]
+    kept = [(r.labels[0].kept, r.labels[0].positions) for r in found]
+    assert kept == [(True, (0,)), (None, (0,))]  # labels start the encoder's alone
     assert to_png(charts.prompt_chart(found)).startswith(b"\x89PNG")
 
 

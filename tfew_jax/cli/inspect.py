@@ -197,7 +197,7 @@ def _prompt_text(report: "inspection.PromptReport") -> str:
 
 def _its_place(label: Any) -> str:
     if label.kept is None:
-        return "the prompt is shorter"
+        return "it has none"
     if label.kept:
         return f"{label.position}: yes"
     of = f", {label.num_kept} of {len(set(label.words))} pieces"

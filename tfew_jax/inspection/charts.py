@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tfew_jax.inspection import units
 from tfew_jax.inspection.reports import PromptReport
@@ -144,6 +145,7 @@ def prompt_chart(reports: Sequence[PromptReport]) -> Figure:
                 f"prompt of the {where}: {len(shared)} positions", fontsize=11
             )
             grid[-1, column].set_xlabel("position")
+            grid[-1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="outside lower center", ncols=4, frameon=False

@@ -167,7 +167,7 @@ class Label:
         text: The label.
         words: Of its pieces.
         position: Where class-label initialisation puts it, its own place in the order
-            of the labels; None where the prompt is shorter.
+            of the labels; None where the prompt is shorter or the decoder's.
         num_kept: How many of its words are found at that position.
         kept: Whether the label is found there; None without such a position.
         positions: All positions where it is found.
@@ -182,7 +182,10 @@ class Label:
 
 
 def find_labels(
-    words: Sequence[Sequence[str]], labels: Sequence[tuple[str, Sequence[str]]]
+    words: Sequence[Sequence[str]],
+    labels: Sequence[tuple[str, Sequence[str]]],
+    *,
+    with_places: bool = True,
 ) -> list[Label]:
     """Looks for labels among the neighbours.
 
@@ -192,6 +195,8 @@ def find_labels(
     Args:
         words: Of each position's neighbours.
         labels: Text and words of each label, in the order of the task.
+        with_places: Whether each label has a position of its own, as in the prompt of
+            an encoder.
 
     Raises:
         ValueError: If a label has no words.
@@ -207,7 +212,7 @@ def find_labels(
             for at, (number, some) in enumerate(zip(matches, words, strict=True))
             if number >= min(len(wanted), len(some))
         )
-        has_place = position < len(words)
+        has_place = with_places and position < len(words)
         found.append(
             Label(
                 text=text,

@@ -202,7 +202,9 @@ def inspect_prompts(
                 [frozenset(rows.tolist()) for rows in found.ids]
             ),
             words=prompts.frequent_words(words),
-            labels=prompts.find_labels(words, wanted),
+            labels=prompts.find_labels(
+                words, wanted, with_places=name == "encoder_input"
+            ),
             **more,
         )
 
