@@ -26,6 +26,7 @@ Example:
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 from tfew_jax.cli import flags, memory
 
@@ -54,7 +55,7 @@ def run_text(text: str, *, overwrite: bool) -> int:
     return _train(overwrite=overwrite, text=text)
 
 
-def _train(*, overwrite: bool, text: str = "", **sources: list[str]) -> int:
+def _train(*, overwrite: bool, text: str = "", **sources: Any) -> int:
     memory.keep_freed_memory()
     from tfew_jax import experiment
     from tfew_jax.cli import configuration

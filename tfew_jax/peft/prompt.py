@@ -133,8 +133,9 @@ class Prompt(PeftMethod):
                 raise ValueError(f"{name} fills the encoder's rows, but length is 0")
 
     def added_positions(self, site: Site) -> int:
-        lengths = dict(zip(_SITES, (self.length, self.decoder_length), strict=True))
-        return lengths.get(site, 0)
+        if site == Site.ENCODER_INPUT:
+            return self.length
+        return self.decoder_length if site == Site.DECODER_INPUT else 0
 
     def module_at(self, site: Site) -> nn.Module | None:
         length = self.added_positions(site)
@@ -178,7 +179,7 @@ class Prompt(PeftMethod):
         self.check_start(context)
         if self.init == "uniform":
             return params
-        flat = traverse_util.flatten_dict(dict(params), sep="/")
+        flat: dict[str, Any] = dict(traverse_util.flatten_dict(dict(params), sep="/"))
         for number, site in enumerate(_SITES):
             if not self.added_positions(site):
                 continue

@@ -358,8 +358,9 @@ def _write_facts(
 
 
 def _hash(teacher: pathlib.Path | None) -> str | None:
-    is_file = teacher is not None and teacher.is_file()
-    return corpora.file_hash(teacher) if is_file else None
+    if teacher is None or not teacher.is_file():
+        return None
+    return corpora.file_hash(teacher)
 
 
 def _write(path: pathlib.Path, value: object) -> None:
