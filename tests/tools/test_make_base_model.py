@@ -1,6 +1,7 @@
 """The base model's tool, from a made-up data folder to a model folder."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import sys
@@ -22,6 +23,7 @@ from base_model import (  # noqa: E402
     course,
     heldout,
     losses,
+    prepare,
     prompts,
     starts,
     teacher,
@@ -189,6 +191,13 @@ def test_rows_held_back_for_comparing_recipes_are_not_trained_on(folder):
         rows = (folder / f"work/proxies/{name}.jsonl").read_text().splitlines()
         assert rows
         assert not trained & {json.loads(row)["text"] for row in rows}
+
+
+def test_phrases_equally_frequent_stand_in_the_order_of_the_text():
+    words = [f"{a}{b}x" for a in "bdfgk" for b in "aeiou"]
+    texts = [corpora.Text(" ".join(words), "novels")] * 3
+    pairs = [f"{a} {b}" for a, b in itertools.pairwise(words)]
+    assert prepare.phrases(texts, texts, 1.0) == pairs
 
 
 @pytest.mark.parametrize(

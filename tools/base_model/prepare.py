@@ -174,9 +174,10 @@ def phrases(
     counts: collections.Counter[str] = collections.Counter()
     for text in chosen:
         tokens = heldout.words(text.text)
-        counts.update(set(tokens))
+        # Once each, in the order of the text: a set's order differs between processes.
         pairs = itertools.pairwise(tokens)
-        counts.update({f"{a} {b}" for a, b in pairs if not {a, b} & _STOP})
+        paired = (f"{a} {b}" for a, b in pairs if not {a, b} & _STOP)
+        counts.update([*dict.fromkeys(tokens), *dict.fromkeys(paired)])
     lemmas = {str(t.label).lower(): 0 for t in texts if t.kind == "gloss"}
     known = [lemma for lemma in lemmas if lemma not in _STOP and len(lemma) > 2]
     known.sort(key=lambda lemma: -counts[lemma])
