@@ -140,24 +140,16 @@ def train_text(
     if initial_adapter is not None:
         initial_adapter = applying.load_adapter(initial_adapter, base)
     tuner = Tuner(base, method, recipe, initial=initial_adapter)
-    asked = [_parts(given, os.fspath(data_dir)) for given in eval_tasks]
     examples = text_measuring.load_examples(
         task, "train", os.fspath(data_dir), task_word=task_word, train=True
     )
-    questions = [
-        text_measuring.load_questions(base, *parts, form=form, trained_on=task)
-        for parts in [
-            *([] if validation is None else [(task, validation, os.fspath(data_dir))]),
-            *asked,
-        ]
-    ]
-    _check_names(questions)
-    has_validation = validation is not None
+    asked = [] if validation is None else [(task, validation)]
+    questions = _load_questions(base, task, [*asked, *eval_tasks], data_dir, form)
     setup = text_run.Setup(
         task=task,
         examples=examples,
-        validation=questions[0] if has_validation else None,
-        others=questions[1:] if has_validation else questions,
+        validation=questions[0] if asked else None,
+        others=questions[len(asked) :],
         form=form,
         tuner=tuner,
         initial=None if initial_adapter is None else initial_adapter.fingerprint,
@@ -214,11 +206,30 @@ def _parts(given: EvalTask, data_dir: str) -> tuple[str, str, str]:
     return name, split, place
 
 
-def _check_names(questions: Sequence[Questions]) -> None:
+def _load_questions(
+    base: Base,
+    task: str,
+    asked: Sequence[EvalTask],
+    data_dir: PathLike,
+    form: text_measuring.Format,
+) -> list[Questions]:
+    """What a model of the task is measured on.
+
+    Raises:
+        ValueError: If something asked for is not there, has no labels, cannot be read
+            from such a model, or is named twice.
+    """
+    questions = [
+        text_measuring.load_questions(
+            base, *_parts(given, os.fspath(data_dir)), form=form, trained_on=task
+        )
+        for given in asked
+    ]
     labels = [each.label for each in questions]
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(f"{label} is to be measured twice; name each split once")
+    return questions
 
 
 def _make_batches(setup: text_run.Setup) -> dict[int, batching.TrainBatches]:
