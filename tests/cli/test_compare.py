@@ -6,6 +6,7 @@ import pytest
 
 from tfew_jax import experiment
 from tfew_jax.cli import configuration, main
+from tfew_jax.experiment import comparing
 from tfew_jax.peft import ia3
 
 ADAPTATION = ["methods/ia3.gin", "tasks/csv.gin", "experiments/adaptation_length.gin"]
@@ -77,14 +78,27 @@ def test_one_command_leaves_table_chart_runs_and_configuration(given, tmp_path, 
 
 
 def configured(files, given, monkeypatch):
-    """What `compare` would be called with."""
-    words = arguments(files, given)
+    """What the files make of a comparison, which is not done."""
+    words = arguments(files, given)[1 + len(files) :]
     seen = {}
-    monkeypatch.setattr(experiment, "compare", lambda **kwargs: seen.update(kwargs))
-    bindings = [word.removeprefix("--gin.") for word in words if "--gin." in word]
-    with configuration.parsed(
-        entry=experiment.compare, files=files, bindings=bindings, kind="experiments"
-    ) as call:
+
+    class Seen(Exception):
+        """The comparison is made and was not yet checked."""
+
+    def check(self, **settings):
+        seen.update(vars(self) | settings)
+        raise Seen
+
+    monkeypatch.setattr(comparing._Comparer, "check", check)
+    with (
+        configuration.parsed(
+            entry=experiment.compare,
+            files=files,
+            bindings=[word.removeprefix("--gin.") for word in words],
+            kind="experiments",
+        ) as call,
+        pytest.raises(Seen),
+    ):
         call()
     return seen
 
@@ -93,7 +107,7 @@ def test_the_conditions_of_the_adaptation_are_the_papers(given, monkeypatch):
     given["LENGTHS"] = "(250, 1000)"
     given["ADAPTATION_LEARNING_RATE"] = "2e-3"
     seen = configured(ADAPTATION, given, monkeypatch)
-    span, sentinel, lengths = seen["conditions"]
+    span, sentinel, *lengths = seen["conditions"]
     assert (span.x, span.target_prefix, span.adaptation) == (None, "", None)
     assert sentinel.target_prefix == "<extra_id_0>"
     assert [c.x for c in lengths] == [250, 1000]
@@ -118,7 +132,7 @@ def test_every_method_of_the_sizes_has_its_own_recipe(given, monkeypatch):
     assert model.method.name == "full"
     assert model.recipe.loss.unlikelihood == model.recipe.loss.length_normalized == 0.0
     assert (model.recipe.learning_rate, model.recipe.schedule) == (1e-3, "constant")
-    ((family,),) = seen["conditions"]
+    (family,) = seen["conditions"]
     assert family.x == "parameters"
 
 
@@ -134,6 +148,8 @@ def test_mistakes_are_one_line(given, tmp_path, capsys):
     text = "sentinel/experiment.Condition.target_prefix"
     line = error_of(capsys, ADAPTATION, given | {text: "3"})
     assert "target_prefix must be str, got 3" in line
-    line = error_of(capsys, ADAPTATION[:2], given)
+    rows = {k: v for k, v in given.items() if k in ("TEMPLATES", "CHOICES", "LABEL")}
+    rows |= {name: given[name] for name in ("TRAIN_FILE", "TEST_FILE")}
+    line = error_of(capsys, ["tasks/csv.gin"], rows)
     assert "no gin file configures compare; give one of experiments/adaptation" in line
     assert not (tmp_path / "out").exists()

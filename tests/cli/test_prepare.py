@@ -176,6 +176,7 @@ def test_superglue_is_a_mixture_whose_inputs_begin_with_the_tasks_name(
     monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", {})
     monkeypatch.setattr(seqio_tasks, "SUPERGLUE_RATES", {"rte": 3, "wic": 1})
     word = {"word": "film", "sentence1": "a film", "sentence2": "film", "idx": 0}
+    word |= dict.fromkeys(("start1", "start2", "end1", "end2"), 1)
     rte = {"premise": "film", "hypothesis": "good", "label": "entailment", "idx": 0}
     for folder, row in (("RTE", rte), ("WiC", {**word, "label": True})):
         (tmp_path / folder).mkdir()

@@ -7,6 +7,7 @@ import pytest
 
 from tfew_jax import checkpoint, experiment, losses, models
 from tfew_jax.data import objectives, packing, token_arrays, tokenizer
+from tfew_jax.experiment import continuing
 
 LENGTHS = {"inputs": 16, "targets": 12}
 WORDS = (
@@ -15,6 +16,7 @@ WORDS = (
 RECIPE = experiment.Recipe(
     num_steps=6, batch_size=4, learning_rate=0.02, schedule="constant"
 )
+SHORTER = dataclasses.replace(RECIPE, num_steps=4)
 
 
 def make_arrays(folder, base, seed):
@@ -108,6 +110,55 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     assert_equal(read(again.path), read(trained.path))
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 3, 6]
+
+
+@pytest.fixture(scope="module")
+def shorter(base, arrays, validation, tmp_path_factory):
+    """A run that ends between two validations of the other one."""
+    folder = tmp_path_factory.mktemp("shorter")
+    return pretrain(base, arrays, folder, validation=validation, recipe=SHORTER)
+
+
+def test_a_run_that_goes_on_from_a_shorter_one_ends_with_the_same_bits(
+    trained, shorter, base, arrays, validation, tmp_path, monkeypatch
+):
+    steps, batch_at = [], token_arrays.PackedBatches.batch_at
+
+    def counted(self, step):
+        steps.append(step)
+        return batch_at(self, step)
+
+    monkeypatch.setattr(token_arrays.PackedBatches, "batch_at", counted)
+    start = continuing.from_end_of(shorter.directory)
+    helped = pretrain(base, arrays, tmp_path, validation=validation, on_start=start)
+    assert steps == [4, 5]
+    assert_equal(read(helped.path), read(trained.path))
+    assert list(shorter.losses) == [0, 3, 4]
+    assert helped.losses == trained.losses  # of steps 0, 3 and 6
+    again = pretrain(base, arrays, tmp_path, validation=validation, on_start=start)
+    assert again == helped and len(steps) == 2
+
+
+def test_a_run_goes_on_from_nothing_but_its_own_beginning(
+    trained, shorter, base, arrays, validation, tmp_path
+):
+    def error_of(name, start_from, **changed):
+        start = continuing.from_end_of(start_from)
+        given = {"validation": validation, "on_start": start} | changed
+        with pytest.raises(ValueError) as error:
+            pretrain(base, arrays, tmp_path / name, **given)
+        return str(error.value)
+
+    message = error_of("seed", shorter.directory, seed=1)
+    assert "which has other settings: seed was 0, now 1" in message
+    message = error_of("shorter", trained.directory, recipe=SHORTER)
+    assert "4 steps of constant, cannot go on from" in message
+    assert "it must be longer" in message
+    decaying = dataclasses.replace(RECIPE, schedule="linear_decay")
+    message = error_of("decaying", shorter.directory, recipe=decaying)
+    assert "recipe.schedule was" in message
+    message = error_of("unfinished", tmp_path / "seed")
+    assert "is not finished" in message
 
 
 def test_a_finished_run_is_not_done_again(trained, base, arrays, validation, capsys):

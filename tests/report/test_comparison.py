@@ -174,7 +174,7 @@ def test_there_must_be_a_finished_comparison(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(1, "1"), (999, "999"), (1500, "1.5k"), (7.1e6, "7.1M"), (11.3e9, "11.3B")],
+    [(1.0, "1"), (999.0, "999"), (1500.0, "1.5k"), (7.1e6, "7.1M"), (11.3e9, "11.3B")],
 )
 def test_ticks_are_short(number, text):
     assert comparisons._short(number) == text

@@ -82,9 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     mixture = parser.add_argument_group("mixtures")
     mixture.add_argument("--mixture", metavar="NAME", help="such as t0_train")
-    mixture.add_argument(
-        "--data-dir", metavar="DIR", help="P3, or the raw sets; of T5's tasks"
-    )
+    mixture.add_argument("--data-dir", metavar="DIR", help="P3, or the raw sets")
     mixture.add_argument("--rule", choices=("t0", "tfew"), default="t0")
     mixture.add_argument(
         "--allow-missing",

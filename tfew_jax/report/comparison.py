@@ -175,8 +175,9 @@ def figure(comparison: Comparison) -> Figure:
         panels = chart.subplots(
             2, len(groups), sharex=True, sharey="row", squeeze=False
         )
+        handles: dict[str, Any] = {}
         for column, (task, points) in enumerate(groups.items()):
-            handles = _draw(panels[:, column], points, places)
+            handles = _draw(list(panels[:, column]), points, places)
             panels[0, column].set_title(task, fontsize=10)
             panels[1, column].set_xlabel(comparison.x_label)
         panels[0, 0].set_ylabel("accuracy × 100")
