@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tfew_jax import checkpoint
 from tfew_jax.cli import main
 
 FILES = ("models/embedded.gin", "methods/ia3.gin", "runs/text.gin")
@@ -62,6 +63,27 @@ def test_a_domain_shift_is_trained_and_its_scores_are_shown(
     assert (out / "adapter" / "adapter.safetensors").exists()
     summary = json.loads((out / "summary.json").read_text())
     assert [of_set["task"] for of_set in summary["sets"]] == ["rte", "cb"]
+
+
+def test_prompt_tuning_has_its_own_file(data, base_directory, capsys):
+    status = train(
+        data,
+        files=["models/embedded.gin", "methods/prompt.gin", "runs/prompt_tuning.gin"],
+        MIXTURE_OR_TASK_NAME="rte",
+        INITIAL_CHECKPOINT_PATH=str(base_directory),
+        TRAIN_STEPS=2,
+        BATCH_SIZE=4,
+        SEEDS=(0,),
+        PROMPT_LENGTH=3,
+        PROMPT_VOCABULARY=None,
+        TASK_FEATURE_LENGTHS={"inputs": 32, "targets": 8},
+    )
+    shown = capsys.readouterr()
+    assert status == 0, shown.err
+    assert shown.out.splitlines()[1].startswith("rte, validation")
+    adapter = checkpoint.load_adapter(data / "out" / "adapter")
+    assert adapter.method.name == "prompt"
+    assert adapter.metadata["text_task"]["task_word"] is False
 
 
 def test_what_cannot_work_is_one_line(data, capsys):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfew_jax import checkpoint, peft
-from tfew_jax.data import batching
+from tfew_jax.data import batching, text_to_text
 from tfew_jax.experiment import (
     applying,
     directory,
@@ -135,11 +135,12 @@ def train_text(
         input_eos=input_eos,
         target_prefix=target_prefix,
     )
-    recipe = (recipe or Recipe()).by_likelihood()
     method = peft.get(method)() if isinstance(method, str) else method
+    recipe = (recipe or Recipe.for_method(method)).by_likelihood()
     if initial_adapter is not None:
         initial_adapter = applying.load_adapter(initial_adapter, base)
-    tuner = Tuner(base, method, recipe, initial=initial_adapter)
+    labels = text_to_text.get(task.partition("/")[0]).labels
+    tuner = Tuner(base, method, recipe, initial=initial_adapter, class_labels=labels)
     examples = text_measuring.load_examples(
         task, "train", os.fspath(data_dir), task_word=task_word, train=True
     )
@@ -262,8 +263,10 @@ def _execute(
     todo = [seed for seed, name in names.items() if name not in records]
     if not todo:
         progress.say(f"{path}: all {len(names)} runs are done already")
-    for note in batches[todo[0]].tokenized.report().notes() if todo else ():
-        progress.say(f"note: {note}")
+    if todo:
+        notes = batches[todo[0]].tokenized.report().notes()
+        for note in [*setup.tuner.notes, *notes]:
+            progress.say(f"note: {note}")
     for number, seed in enumerate(todo):
         progress.plan((len(todo) - number) * recipe.num_steps)
         run = text_run.TextRun(
