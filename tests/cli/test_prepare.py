@@ -163,6 +163,16 @@ def test_a_seqio_task_is_read_once_and_of_a_mixture_so_many_examples(
     some = [*sizes, "--limit", 7]
     assert prepare("--seqio", "both", *given, tmp_path / "mixture", *some) == 0
     assert token_arrays.load(tmp_path / "mixture").num_examples == 7
+    capsys.readouterr()
+    for wrong, message in (
+        (["--seqio", "four"], "SeqIO has no task or mixture 'four'"),
+        (["--seqio", "three", "--module", "no.such"], "no.such cannot be imported"),
+        (["--seqio", "three", "--split", "test"], "three has no split 'test'"),
+        (["--seqio", "both"], "a mixture has no end; give --limit"),
+        (["--seqio", "three", "--base", base.EMBEDDED], "three has tokens of"),
+    ):
+        assert prepare(*given, tmp_path / "no", *sizes, *wrong) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_superglue_is_a_mixture_whose_inputs_begin_with_the_tasks_name(
@@ -190,16 +200,6 @@ def test_superglue_is_a_mixture_whose_inputs_begin_with_the_tasks_name(
     names = [words.decode(row.tolist()).split()[0] for row in inputs]
     assert {*names} == {"rte", "wic"}
     assert names.count("rte") > names.count("wic")
-    capsys.readouterr()
-    for wrong, message in (
-        (["--seqio", "four"], "SeqIO has no task or mixture 'four'"),
-        (["--seqio", "three", "--module", "no.such"], "no.such cannot be imported"),
-        (["--seqio", "three", "--split", "test"], "three has no split 'test'"),
-        (["--seqio", "both"], "a mixture has no end; give --limit"),
-        (["--seqio", "three", "--base", base.EMBEDDED], "three has tokens of"),
-    ):
-        assert prepare(*given, tmp_path / "no", *sizes, *wrong) == 2
-        assert message in capsys.readouterr().err
 
 
 def test_what_a_mixture_lacks_is_said(mixture, base_directory, tmp_path, capsys):

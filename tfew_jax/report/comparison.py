@@ -28,7 +28,7 @@ _NUM_LEFT = 2  # columns of text
 _WIDTH, _LEFT, _HEIGHT = 5.2, 0.8, 5.6  # inches: of a set's panels, beside them, of all
 _DODGE = 0.07  # between lines at one place, so that their bars do not overlap
 _DPI = 150
-_TICK_CHARACTERS = 12
+_TICK_CHARACTERS = 11
 _CLOSE = 0.35  # places nearer than this get labels that are turned
 
 
