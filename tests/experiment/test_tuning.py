@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfew_jax import experiment, losses, peft, train
-from tfew_jax.experiment import progress, tuning
+from tfew_jax.experiment import opening, progress, tuning
 
 TEMPLATE = "Review: {{text}}"
 CHOICES = "bad ||| good"
@@ -35,7 +35,7 @@ def test_ctrl_c_saves_what_was_reached_and_the_same_call_goes_on(
     base, rows, tmp_path, monkeypatch
 ):
     whole = fewshot(base, rows, tmp_path / "whole")
-    monkeypatch.setattr(experiment.jobs, "Progress", Pressing)
+    monkeypatch.setattr(opening, "Progress", Pressing)
     monkeypatch.setattr(Pressing, "at", 3)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match="step 3 of seed-0-all is saved"):

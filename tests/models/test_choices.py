@@ -46,7 +46,6 @@ def perturbed(config, method, key):
     moved = [
         x + 0.3 * jax.random.normal(k, x.shape)
         for x, k in zip(leaves, keys, strict=True)
-        for x, k in zip(leaves, keys, strict=True)
     ]
     return jax.tree.unflatten(tree, moved)
 
