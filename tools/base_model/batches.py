@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from base_model import prompts, ragged, vocabulary
+from base_model import prompts, questions, ragged, vocabulary
 from tfew_jax import types
 from tfew_jax.data import objectives, tokenizer
 
@@ -44,7 +44,7 @@ _MIXTURE = (
 _NAMED = {  # kinds of rows whose text has an answer, and their wordings
     "definition": prompts.DEFINITION,
     "title": prompts.TITLE,
-    **dict.fromkeys(("question", "commonsense", "science"), prompts.QUESTION),
+    **dict.fromkeys(questions.KINDS, prompts.QUESTION),
 }
 
 
@@ -137,7 +137,6 @@ class Data:
         self, kinds: np.ndarray, follows: np.ndarray, most: int
     ) -> dict[str, np.ndarray]:
         """Texts usable for each kind of row when answers have at most `most` tokens."""
-        questions = ("question", "commonsense", "science")
         named = (self._answers >= 0) & self._fits[most][self._answers]
         return {
             "topic": np.flatnonzero(self.texts.lengths >= 4),
@@ -146,7 +145,10 @@ class Data:
             "title": np.flatnonzero((kinds == "summary") & named),
             "pair": np.flatnonzero(follows & (self.texts.lengths <= 24)),
             "comparative": np.flatnonzero(kinds == "comparative"),
-            **{kind: np.flatnonzero((kinds == kind) & named) for kind in questions},
+            **{
+                kind: np.flatnonzero((kinds == kind) & named)
+                for kind in questions.KINDS
+            },
         }
 
     def encode(self, text: str) -> np.ndarray:
