@@ -46,6 +46,21 @@ def test_rows_sites_and_layers_have_masks_of_their_own(key):
             assert 0.45 < (mask == other).mean() < 0.8
 
 
+@pytest.mark.parametrize(
+    ("site", "shape", "longer"),
+    [
+        (DropoutSite.MLP_HIDDEN, (5, 9), (8, 9)),  # length, features
+        (DropoutSite.MLP_HIDDEN, (2, 5, 9), (3, 8, 9)),  # choices, length, features
+        (DropoutSite.ATTENTION_WEIGHTS, (3, 5, 5), (3, 8, 9)),  # heads, query, key
+        (DropoutSite.ATTENTION_WEIGHTS, (2, 3, 5, 5), (4, 3, 8, 9)),
+    ],
+)
+def test_padding_at_the_end_of_an_axis_changes_no_mask(key, site, shape, longer):
+    keys = jax.random.split(key, 2)
+    padded = draw(keys, longer, site=site)[:, *(slice(n) for n in shape)]
+    np.testing.assert_array_equal(draw(keys, shape, site=site), padded)
+
+
 @pytest.mark.parametrize("rate", [0.0, 1e-6])
 def test_no_key_or_no_rate_leaves_the_activation_alone(key, rate):
     x = jnp.ones((2, 3))

@@ -42,6 +42,16 @@ def make_batch(seed, rows=4):
     }
 
 
+def padded(batch, pad):
+    """The batch with longer inputs and targets, and more choices that do not exist."""
+    widths = {
+        "encoder_input_tokens": [(0, 0), (0, pad)],
+        "decoder_target_tokens": [(0, 0), (0, pad), (0, pad)],
+        "choice_mask": [(0, 0), (0, pad)],
+    }
+    return batch | {name: np.pad(batch[name], widths[name]) for name in widths}
+
+
 @functools.cache
 def initial_params():
     """Unstacked, with (IA)^3 vectors that are not one."""
@@ -76,7 +86,7 @@ def make_step(*, scan_layers, num_micro_batches):
 
 
 @functools.cache
-def tuned(*, scan_layers=True, num_micro_batches=1, seeds=(3,)):
+def tuned(*, scan_layers=True, num_micro_batches=1, seeds=(3,), pad=0):
     """Unstacked trainable halves of the adapters after five updates, and losses."""
     form = models.stack_layers if scan_layers else models.unstack_layers
     step_fn, optimizer = make_step(
@@ -88,7 +98,9 @@ def tuned(*, scan_layers=True, num_micro_batches=1, seeds=(3,)):
     for info in train.training_steps(
         state,
         form(frozen),
-        lambda step: train.stack_batches([make_batch(10 * s + step) for s in seeds]),
+        lambda step: train.stack_batches(
+            [padded(make_batch(10 * s + step), pad) for s in seeds]
+        ),
         train.adapter_keys(seeds),
         step_fn=step_fn,
         num_steps=NUM_STEPS,
@@ -132,6 +144,13 @@ def test_micro_batches_change_nothing_with_dropout(num_micro_batches):
     (cut,), cut_losses = tuned(num_micro_batches=num_micro_batches)
     np.testing.assert_allclose(whole_losses, cut_losses, rtol=1e-5)
     assert_close(whole, cut)
+
+
+def test_padding_changes_nothing_with_dropout():
+    (tight,), tight_losses = tuned()
+    (loose,), loose_losses = tuned(pad=3)
+    np.testing.assert_allclose(tight_losses, loose_losses, rtol=1e-5)
+    assert_close(tight, loose)
 
 
 def test_adapters_trained_together_equal_adapters_trained_apart():

@@ -101,6 +101,7 @@ class DecoderLayer(nn.Module):
             adapter_index=adapter_index,
             keys=keys,
             kept=None if cache is None else cache.memory,
+            num_folded=x.shape[1],
         )
         y = y.reshape(x.shape)
         x = _add(self, x, y, adapter_index, keys, DropoutSite.CROSS_ATTENTION_OUTPUT)

@@ -1,18 +1,20 @@
 """Dropout from explicit keys: one a row, folded by layer and by site.
 
 `nn.Dropout` draws other masks in scanned than in unrolled layers, and one key for a
-whole batch ties a row's mask to the rows beside it. Here a row's masks follow from
-its key, its layer and the site alone, so that neither scanning, micro-batches, row
-order nor other adapters change them.
+whole batch ties a row's mask to the rows beside it. Here an entry's fate follows from
+its row's key, its layer, the site and its place alone, so that neither scanning,
+micro-batches, row order, other adapters nor padding at the end of an axis change it.
 """
 
 import enum
+import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 _LEVELS = 2**16  # masks are drawn at 16 bits: the rate is exact to 2 ** -17
+_STRIDES = (1, 2**16, 2**24)  # between places, from the last keyed axis forwards
 
 
 class DropoutSite(enum.IntEnum):
@@ -26,6 +28,10 @@ class DropoutSite(enum.IntEnum):
     MLP_HIDDEN = 5
     MLP_OUTPUT = 6
     FINAL_NORM = 7
+
+
+# Where the last axis is not features but keys, of which a longer row has more.
+_OVER_KEYS = (DropoutSite.ATTENTION_WEIGHTS, DropoutSite.CROSS_ATTENTION_WEIGHTS)
 
 
 def fold_rows(
@@ -57,12 +63,29 @@ def dropout(
     threshold = round(rate * _LEVELS)
     if keys is None or threshold == 0:
         return x
-    bits = jax.vmap(lambda key: _bits(key, x[0].size))(fold_rows(keys, int(site)))
-    keep = bits.reshape(x.shape) >= threshold
+    # Numbers are drawn in the order of memory, so that those of a longer first axis
+    # begin with those of a shorter one; what else may be padded has keys of its own.
+    num_keyed = x.ndim - 2 if site in _OVER_KEYS else max(x.ndim - 3, 0)
+    bits = _bits(fold_rows(keys, int(site)), x.shape[1:], num_keyed)
+    keep = bits >= threshold
     return jnp.where(keep, x * (1.0 / (1.0 - threshold / _LEVELS)), 0).astype(x.dtype)
 
 
-def _bits(key: Key[Array, ""], size: int) -> Array:
-    """16 random bits an entry; a 32-bit draw serves two."""
-    words = jax.random.bits(key, (-(-size // 2),), jnp.uint32)
-    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
+def _bits(keys: Key[Array, "batch"], shape: tuple[int, ...], num_keyed: int) -> Array:
+    """16 random bits an entry of each row; a 32-bit draw serves two.
+
+    Every place along the first `num_keyed` axes has a key of its own.
+    """
+    outer, inner = shape[:num_keyed], shape[num_keyed:]
+    place = jnp.zeros(outer, jnp.uint32)
+    for axis, stride in zip(reversed(range(num_keyed)), _STRIDES, strict=False):
+        place += jax.lax.broadcasted_iota(jnp.uint32, outer, axis) * stride
+    size = math.prod(inner)
+
+    def draw(key: Key[Array, ""], place: Array) -> Array:
+        key = jax.random.fold_in(key, place) if num_keyed else key
+        words = jax.random.bits(key, (-(-size // 2),), jnp.uint32)
+        return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
+
+    bits = jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(keys, place.reshape(-1))
+    return bits.reshape(len(keys), *shape)

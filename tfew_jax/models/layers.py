@@ -207,6 +207,7 @@ class Attention(nn.Module):
         keys: Key[Array, "batch"] | None,
         kept: KeysValues | None = None,
         position: Int[Array, ""] | None = None,
+        num_folded: int = 1,
     ) -> tuple[Float[Array, "batch *rest query_length embed"], KeysValues]:
         """Attends, and returns the keys and values that it read as well.
 
@@ -219,6 +220,7 @@ class Attention(nn.Module):
             keys: Key of each row in training; None switches dropout off.
             kept: Keys and values of earlier steps, with room for those of `memory`.
             position: Where those of `memory` go among the kept ones.
+            num_folded: How many sequences follow each other in the queries.
         """
         config = self.config
         query_std = (config.emb_dim * config.head_dim) ** -0.5
@@ -237,9 +239,12 @@ class Attention(nn.Module):
             )
         weights = jax.nn.softmax(jnp.where(mask, logits, _MASKED), axis=-1)
         weights = weights.astype(config.dtype)
+        apart = weights
+        if num_folded > 1:  # each sequence has the masks that it has alone
+            apart = weights.reshape(*weights.shape[:-2], num_folded, -1, key.shape[-3])
         weights = dropout(
-            weights, keys, rate=config.dropout_rate, site=self.weights_site
-        )
+            apart, keys, rate=config.dropout_rate, site=self.weights_site
+        ).reshape(weights.shape)
         mixed = jnp.einsum("...hqk,...khd->...qhd", weights, value)
         mixed = _constrain_inner(
             mixed.reshape(*mixed.shape[:-2], config.joined_kv), "joined_kv"
