@@ -7,6 +7,15 @@ at all.
 """
 
 from tfew_jax.checkpoint.adapter import Adapter, load_adapter
+from tfew_jax.checkpoint.bank import BASE, Bank
 from tfew_jax.checkpoint.model import Model, load_model, save_model
 
-__all__ = ["Adapter", "Model", "load_adapter", "load_model", "save_model"]
+__all__ = [
+    "BASE",
+    "Adapter",
+    "Bank",
+    "Model",
+    "load_adapter",
+    "load_model",
+    "save_model",
+]

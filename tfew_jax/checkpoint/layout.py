@@ -57,6 +57,13 @@ def adapter_shapes(config: T5Config, method: PeftMethod) -> dict[str, tuple[int,
     return {path: shapes[path] for path in sorted(method.trainable_paths(tree))}
 
 
+def added_shapes(config: T5Config, method: PeftMethod) -> dict[str, tuple[int, ...]]:
+    """Path and shape of every parameter that the plain model does not have."""
+    shapes = _abstract_shapes(config, method)
+    plain = _abstract_shapes(config, None)
+    return {path: shapes[path] for path in sorted(shapes.keys() - plain.keys())}
+
+
 @functools.cache  # a run asks many times, and tracing a model takes a while
 def _abstract_shapes(
     config: T5Config, method: PeftMethod | None

@@ -47,8 +47,10 @@ def explained_memory(
     )
 
 
-def adapted(base: Base, adapter: checkpoint.Adapter | None) -> tuple[models.T5, Params]:
-    """The model of an adapter, or the frozen one alone, and all its parameters."""
+def adapted(
+    base: Base, adapter: checkpoint.Adapter | checkpoint.Bank | None
+) -> tuple[models.T5, Params]:
+    """The model of an adapter or a bank, or the frozen one alone; its parameters."""
     if adapter is None:
         return models.T5(base.config, None), base.params
     stack = models.stack_layers if base.config.scan_layers else models.unstack_layers

@@ -102,15 +102,15 @@ class T5(nn.Module):
         """
         self._check_packing(decoder_segment_ids)
         x = self.token_embedder(decoder_input_tokens)
-        x = self._lengthen_targets(x, adapter_index)
-        mask = jnp.tril(jnp.ones((x.shape[-2], x.shape[-2]), bool))[None, None, None]
+        x, seen = self._lengthen_targets(x, adapter_index)
+        causal = jnp.tril(jnp.ones((x.shape[-2], x.shape[-2]), bool))
+        mask = causal[None, None, None] & seen
         cross_mask = encoded_mask[:, None, None, :]
         if decoder_segment_ids is not None and encoder_segment_ids is not None:
             same = _same(decoder_segment_ids, decoder_segment_ids)
             mask = mask & same[:, :, None]
             folded = decoder_segment_ids.reshape(encoded.shape[0], -1)
             cross_mask = cross_mask & _same(folded, encoder_segment_ids)[:, None]
-        mask = jnp.broadcast_to(mask, (encoded.shape[0], *mask.shape[1:]))
         x, _ = self.decoder(
             x,
             mask,
@@ -146,11 +146,11 @@ class T5(nn.Module):
         start = jnp.full((len(targets), 1), DECODER_START_ID, targets.dtype)
         own = targets[..., :-1].reshape(len(targets), -1)
         x = self.token_embedder(jnp.concatenate([start, own], axis=1)[:, None])
-        x = self._lengthen_targets(x, adapter_index)
+        x, seen = self._lengthen_targets(x, adapter_index)
         mask = choices.mask(num_choices, length, num_in_front=before)
         x, _ = self.decoder(
             x,
-            jnp.broadcast_to(mask, (len(targets), 1, 1, *mask.shape)),
+            mask[None, None, None] & seen,
             encoded,
             encoded_mask[:, None, None, :],
             adapter_index=adapter_index,
@@ -193,16 +193,19 @@ class T5(nn.Module):
             adapter_index: Adapter of each row; needed with a bank.
         """
         x = self.token_embedder(tokens[..., None])
+        before = self._num_before_targets
+        lengthened, seen = self._lengthen_targets(x, adapter_index)
         if encoded is None:
-            position, num_unread = position + self._num_before_targets, 0
+            position, num_unread = position + before, 0
         else:  # what a method puts in front is computed with the start token
-            x = self._lengthen_targets(x, adapter_index)
-            num_unread = self._num_before_targets
+            x, num_unread = lengthened, before
         queries = position + jnp.arange(x.shape[-2])[:, None]
         mask = jnp.arange(cache.max_length)[None, :] <= queries
+        num_later = cache.max_length - before - 1
+        later = jnp.ones((*seen.shape[:-1], num_later), bool)
         x, kept = self.decoder(
             x,
-            jnp.broadcast_to(mask, (len(tokens), 1, 1, *mask.shape)),
+            mask[None, None, None] & jnp.concatenate([seen, later], axis=-1),
             encoded,
             encoded_mask[:, None, None, :],
             adapter_index=adapter_index,
@@ -223,9 +226,12 @@ class T5(nn.Module):
         self,
         x: Float[Array, "batch choices target_length embed"],
         adapter_index: Int[Array, "batch"] | None,
-    ) -> Float[Array, "batch choices longer embed"]:
-        """Every choice with what the method puts in front; all of it is seen."""
-        return self.decoder_input(x, jnp.ones(x.shape[:-1], bool), adapter_index)[0]
+    ) -> tuple[
+        Float[Array, "batch choices longer embed"], Bool[Array, "batch 1 1 1 longer"]
+    ]:
+        """Every choice with what the method puts in front, and what of it is seen."""
+        x, seen = self.decoder_input(x, jnp.ones(x.shape[:-1], bool), adapter_index)
+        return x, seen[:, :1, None, None, :]  # all choices have the same in front
 
     def _check_packing(self, segment_ids: Int[Array, "batch *rest"] | None) -> None:
         if segment_ids is not None and self.method and self.method.lengthens:

@@ -18,13 +18,14 @@ place, made of what its `StartContext` tells about the frozen model and the task
 import dataclasses
 import enum
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from tfew_jax import sharding, types
 from tfew_jax.types import Params
@@ -71,6 +72,7 @@ class PeftMethod:
     trainable: ClassVar[str]  # pattern of the parameter paths that are trained
     adds_parameters: ClassVar[bool] = True  # else it trains some of the model's own
     folds: ClassVar[bool] = True  # whether a plain model can compute the same
+    banks: ClassVar[bool] = True  # whether rows of a batch can each have their own
     start_settings: ClassVar[tuple[str, ...]] = ()  # that say no more than the start
     recipe: ClassVar[Mapping[str, Any]] = {}  # training that differs from T-Few's
 
@@ -126,6 +128,33 @@ class PeftMethod:
 
         Raises:
             ValueError: If the method does not fold, or holds a bank.
+        """
+        raise NotImplementedError
+
+    def bank(self, others: Iterable["PeftMethod"], num_adapters: int) -> "PeftMethod":
+        """The method whose bank holds adapters of this method and of the others.
+
+        Raises:
+            ValueError: If a row cannot choose between them.
+        """
+        if not self.banks:
+            raise ValueError(f"adapters of the method {self.name!r} have no bank")
+        for other in others:
+            if difference := self.difference(other):
+                raise ValueError(
+                    f"an adapter {difference} as the others of its bank; adapters of "
+                    "one bank share method and settings"
+                )
+        return dataclasses.replace(self, num_adapters=num_adapters)
+
+    def slot(
+        self, params: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, np.ndarray]:
+        """One adapter's arrays as a bank of this method holds them.
+
+        Args:
+            params: The arrays by path; none for a slot that changes nothing.
+            shapes: The paths and shapes of a slot of the bank.
         """
         raise NotImplementedError
 
@@ -220,10 +249,10 @@ class Rescale(nn.Module):
 
 
 def rows_of(
-    bank: Float[Array, "adapters *rest features"],
+    bank: Shaped[types.Array, "adapters *rest features"],
     adapter_index: Int[Array, "batch"] | None,
     ndim: int,
-) -> Float[Array, "batch *ones features"]:
+) -> Shaped[Array, "batch *ones features"]:
     """Each row's array, shaped to broadcast over `ndim` dimensions.
 
     Raises:
@@ -231,7 +260,7 @@ def rows_of(
     """
     if adapter_index is None:
         raise ValueError("a bank of adapters needs adapter_index, one entry a row")
-    rows = bank[adapter_index]
+    rows = jnp.asarray(bank)[adapter_index]
     return rows.reshape(rows.shape[0], *(1,) * (ndim - bank.ndim), *rows.shape[1:])
 
 

@@ -23,6 +23,7 @@ class Full(PeftMethod):
     name: ClassVar[str] = "full"
     trainable: ClassVar[str] = ""  # stands in every path
     adds_parameters: ClassVar[bool] = False
+    banks: ClassVar[bool] = False
     recipe: ClassVar[Mapping[str, Any]] = {"learning_rate": 3e-4}  # T-Few's
 
     def __post_init__(self) -> None:

@@ -15,9 +15,11 @@ where the reference code's pattern finds no layer and drops the vector in silenc
 
 import dataclasses
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import numpy as np
 from flax import traverse_util
 
 from tfew_jax.peft import _base
@@ -84,6 +86,29 @@ class IA3(PeftMethod):
                 kernel, scale = (*layer, site, "kernel"), scale[..., None, :]
             folded[kernel] = (scale * flat[kernel]).astype(flat[kernel].dtype)
         return traverse_util.unflatten_dict(folded)
+
+    def bank(self, others: Iterable[PeftMethod], num_adapters: int) -> PeftMethod:
+        """As every method's, but sites may differ: where one does not act it is one."""
+        others = list(others)
+        at = {
+            site for method in (self, *others) for site in getattr(method, "sites", ())
+        }
+        sites = tuple(site for site in _AXES if site in at)
+        widened = [
+            dataclasses.replace(method, sites=sites)
+            if isinstance(method, IA3)
+            else method
+            for method in (self, *others)
+        ]
+        return super(IA3, widened[0]).bank(widened[1:], num_adapters)
+
+    def slot(
+        self, params: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, np.ndarray]:
+        return {
+            path: np.asarray(params.get(path, np.ones(shape)), np.float32)
+            for path, shape in shapes.items()
+        }
 
     def num_parameters(self, config: Any) -> int:
         """L_enc (2 d_kv + d_ff) + L_dec (4 d_kv + d_ff) at all sites; Section 3.3."""

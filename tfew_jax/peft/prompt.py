@@ -20,12 +20,13 @@ here each comes once.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -230,6 +231,32 @@ class Prompt(PeftMethod):
             return max(1, len(context.embedding) - self.init_offset)
         return self.init_vocabulary
 
+    def bank(self, others: Iterable[PeftMethod], num_adapters: int) -> PeftMethod:
+        """As every method's, but lengths may differ: the longest is the bank's."""
+        prompts = [m for m in (self, *others) if isinstance(m, Prompt)]
+        lengths = {
+            name: max(getattr(method, name) for method in prompts)
+            for name in ("length", "decoder_length")
+        }
+        others = [
+            dataclasses.replace(m, **lengths) if isinstance(m, Prompt) else m
+            for m in others
+        ]
+        longest = dataclasses.replace(self, **lengths)
+        return super(Prompt, longest).bank(others, num_adapters)
+
+    def slot(
+        self, params: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, np.ndarray]:
+        slot = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+        for site in _SITES:
+            if (length := length_path(site)) not in slot:
+                continue
+            own = np.asarray(params.get(path_of(site), slot[path_of(site)][:0]))
+            slot[path_of(site)][self.added_positions(site) - len(own) :] = own
+            slot[length] = np.asarray(len(own), np.int32)
+        return slot
+
     def fold(self, params: Params) -> Params:
         del params
         raise ValueError(
@@ -246,8 +273,11 @@ class Prompt(PeftMethod):
 class Rows(nn.Module):
     """Puts learned rows in front of a sequence.
 
+    The adapters of a bank may have fewer: theirs are the last ones, and those before
+    them are not seen. Behind them they would move the text away from the prompt.
+
     Attributes:
-        length: How many; the same for all adapters of a bank.
+        length: How many; of a bank, the most that an adapter has.
         init_range: Least and largest of the uniform initial values.
         num_adapters: Sets of rows in the bank; None for a single one.
     """
@@ -274,12 +304,17 @@ class Rows(nn.Module):
             axes,
         )
         rows = self.param("embedding", init, shape, jnp.float32).astype(x.dtype)
+        seen = jnp.ones((*mask.shape[:-1], self.length), bool)
         if bank:
             rows = _base.rows_of(rows, adapter_index, x.ndim)
+            every = sharding.boxed(nn.initializers.constant(self.length), ("adapters",))
+            lengths = self.param("length", every, bank, jnp.int32)
+            lengths = _base.rows_of(lengths[:, None], adapter_index, mask.ndim)
+            number = jnp.arange(self.length).reshape((1,) * (mask.ndim - 1) + (-1,))
+            seen &= number >= self.length - lengths
         else:
             rows = rows.reshape((1,) * (x.ndim - 2) + rows.shape)
         rows = jnp.broadcast_to(rows, (*x.shape[:-2], *rows.shape[-2:]))
-        seen = jnp.ones((*mask.shape[:-1], self.length), bool)
         return (
             jnp.concatenate([rows, x], axis=-2),
             jnp.concatenate([seen, mask], axis=-1),
@@ -289,6 +324,11 @@ class Rows(nn.Module):
 def path_of(site: Site) -> str:
     """The parameter that holds the rows of a site, joined by '/'."""
     return f"{site}/{_NAME}/embedding"
+
+
+def length_path(site: Site) -> str:
+    """The array of a bank that says how many rows each adapter has at a site."""
+    return f"{site}/{_NAME}/length"
 
 
 METHOD = Prompt
