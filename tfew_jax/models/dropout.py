@@ -61,12 +61,13 @@ def dropout(
 ) -> Float[Array, "batch *rest"]:
     """Zeroes entries with probability `rate`, scales the others by 1 / (1 - rate)."""
     threshold = round(rate * _LEVELS)
+    keys = fold_rows(keys, int(site))
     if keys is None or threshold == 0:
         return x
     # Numbers are drawn in the order of memory, so that those of a longer first axis
     # begin with those of a shorter one; what else may be padded has keys of its own.
     num_keyed = x.ndim - 2 if site in _OVER_KEYS else max(x.ndim - 3, 0)
-    bits = _bits(fold_rows(keys, int(site)), x.shape[1:], num_keyed)
+    bits = _bits(keys, x.shape[1:], num_keyed)
     keep = bits >= threshold
     return jnp.where(keep, x * (1.0 / (1.0 - threshold / _LEVELS)), 0).astype(x.dtype)
 

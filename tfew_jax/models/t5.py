@@ -150,7 +150,7 @@ class T5(nn.Module):
         mask = choices.mask(num_choices, length, num_in_front=before)
         x, _ = self.decoder(
             x,
-            mask[None, None, None] & seen,
+            jnp.asarray(mask)[None, None, None] & seen,
             encoded,
             encoded_mask[:, None, None, :],
             adapter_index=adapter_index,

@@ -89,18 +89,16 @@ class IA3(PeftMethod):
 
     def bank(self, others: Iterable[PeftMethod], num_adapters: int) -> PeftMethod:
         """As every method's, but sites may differ: where one does not act it is one."""
-        others = list(others)
-        at = {
-            site for method in (self, *others) for site in getattr(method, "sites", ())
-        }
+        every = [self, *others]
+        at = {site for method in every for site in getattr(method, "sites", ())}
         sites = tuple(site for site in _AXES if site in at)
-        widened = [
+        first, *rest = [
             dataclasses.replace(method, sites=sites)
             if isinstance(method, IA3)
             else method
-            for method in (self, *others)
+            for method in every
         ]
-        return super(IA3, widened[0]).bank(widened[1:], num_adapters)
+        return PeftMethod.bank(first, rest, num_adapters)
 
     def slot(
         self, params: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]

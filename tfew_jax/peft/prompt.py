@@ -243,12 +243,14 @@ class Prompt(PeftMethod):
             for m in others
         ]
         longest = dataclasses.replace(self, **lengths)
-        return super(Prompt, longest).bank(others, num_adapters)
+        return PeftMethod.bank(longest, others, num_adapters)
 
     def slot(
         self, params: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, np.ndarray]:
-        slot = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+        slot: dict[str, np.ndarray] = {
+            path: np.zeros(shape, np.float32) for path, shape in shapes.items()
+        }
         for site in _SITES:
             if (length := length_path(site)) not in slot:
                 continue
