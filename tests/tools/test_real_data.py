@@ -46,3 +46,10 @@ def test_trecs_tested_questions_leave_its_training_rows(folder):
     train, test = real_data.trec(folder)
     assert [row["text"] for row in train] == ["Who is it ?", "Where is it ?"]
     assert test == [{"text": "How many ?", "label_coarse": 4}]
+
+
+def test_a_method_takes_settings_from_the_command_line():
+    method = real_data.make_method("prompt", ["length=20", "init=uniform"])
+    assert (method.length, method.init) == (20, "uniform")
+    with pytest.raises(ValueError, match="unknown settings"):
+        real_data.make_method("ia3", ["length=20"])
