@@ -4,7 +4,8 @@ A DIR is the directory of an experiment, or a folder that holds some at any dept
 is a variant with its templates (the first one, a random one for each row, or all), a
 column a set, a cell the median over seeds × 100 with the interquartile range, the last
 column the mean of the medians. Folds of a seed count as one value. Experiments that
-differ never share a cell: --variant names what was tuned in a directory.
+differ never share a cell: --variant names what was tuned in a directory. Runs on
+text-to-text tasks have a table of their own, a row a run and set it was measured on.
 
 Example:
   tfew report runs --html report.html
@@ -63,15 +64,18 @@ def run(args: argparse.Namespace) -> int:
     _check(args, given)
     from tfew_jax import report
 
-    experiments = report.load_records(args.directories, variants=variants)
-    for experiment in experiments:
-        if warning := experiment.unfinished():
-            print(f"tfew report: warning: {warning}", file=sys.stderr)
-    table = report.table(experiments, metric=args.metric, with_published=args.published)
-    make = {"csv": report.to_csv, "md": report.to_markdown, "html": report.to_html}
+    results = report.read(
+        args.directories,
+        variants=variants,
+        metric=args.metric,
+        with_published=args.published,
+    )
+    for warning in results.warnings():
+        print(f"tfew report: warning: {warning}", file=sys.stderr)
+    make = {"csv": results.to_csv, "md": results.to_markdown, "html": results.to_html}
     shown = None
     for name, path in given.items():
-        text = make[name](table)
+        text = make[name]()
         if path == "-":
             shown = text
         else:
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if shown is None:
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else None
-        shown = report.to_text(table, width=width) + "\n"
+        shown = results.to_text(width=width) + "\n"
     _print(shown)
     return 0
 

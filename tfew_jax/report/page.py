@@ -8,8 +8,9 @@ import base64
 import html
 from collections.abc import Iterator, Sequence
 
-from tfew_jax.report import charts, records, runs, tables
+from tfew_jax.report import charts, records, runs, tables, text_tables
 from tfew_jax.report.tables import Row, Table
+from tfew_jax.report.text_tables import TextExperiment
 
 _MAX_CLASSES = 12  # of a confusion matrix that is shown
 
@@ -34,11 +35,17 @@ caption { text-align: left; padding: .3rem 0; }
 """
 
 
-def to_html(table: Table, *, title: str = "Few-shot results") -> str:
+def to_html(
+    table: Table | None,
+    *,
+    text_experiments: Sequence[TextExperiment] = (),
+    title: str = "Results",
+) -> str:
     """The table, charts, confusion matrices and what was run.
 
     Args:
-        table: What to show.
+        table: Of few-shot experiments, where there are some.
+        text_experiments: Runs on text-to-text tasks.
         title: Heading of the page.
     """
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -49,13 +56,29 @@ def to_html(table: Table, *, title: str = "Few-shot results") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{_text(title)}</h1>",
-        *_scores(table),
-        *_charts(table),
-        *_matrices(table),
-        *_runs(table),
+        *(() if table is None else _few_shot(table)),
+        *(_text_to_text(text_experiments) if text_experiments else ()),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _few_shot(table: Table) -> Iterator[str]:
+    yield from _scores(table)
+    yield from _charts(table)
+    yield from _matrices(table)
+    yield from _runs(table)
+
+
+def _text_to_text(experiments: Sequence[TextExperiment]) -> Iterator[str]:
+    columns, num_left = text_tables.COLUMNS, text_tables.NUM_LEFT
+    yield '<h2>Text-to-text tasks</h2><div class="wide"><table>'
+    yield f"<tr>{_cells(columns, tag='th', num_left=num_left)}</tr>"
+    for texts in text_tables.rows(experiments):
+        yield f"<tr>{_cells(texts, num_left=num_left, last='text')}</tr>"
+    yield "</table></div><ul>"
+    yield from (f"<li>{_text(note)}</li>" for note in text_tables.NOTES)
+    yield "</ul>"
 
 
 def _text(value: object) -> str:

@@ -146,6 +146,19 @@ def load_records(
         ValueError: If a path holds no experiment, a file is damaged, or two names
             are given to one directory.
     """
+    found = directories(paths, variants=variants)
+    return [load_experiment(path, name=name) for path, name in found.items()]
+
+
+def directories(
+    paths: PathLike | Sequence[PathLike],
+    *,
+    variants: Mapping[str, str] | Mapping[pathlib.Path, str] | None = None,
+) -> dict[pathlib.Path, str | None]:
+    """The directories of all experiments, each once, and the variant it is given.
+
+    Arguments and errors are those of `load_records`.
+    """
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     names: dict[pathlib.Path, str] = {}
     for path, name in (variants or {}).items():
@@ -154,15 +167,13 @@ def load_records(
                 raise ValueError(
                     f"{found} is given two variants, {other} and {name}; give it one"
                 )
-    experiments: dict[pathlib.Path, Experiment] = {}
+    places: dict[pathlib.Path, pathlib.Path] = {}
     for path in [*paths, *(variants or {})]:
         for found in find(path):
-            place = found.resolve()
-            if place not in experiments:
-                experiments[place] = load_experiment(found, name=names.get(place))
-    if not experiments:
+            places.setdefault(found.resolve(), found)
+    if not places:
         raise ValueError("no directory to report on; give at least one")
-    return list(experiments.values())
+    return {found: names.get(place) for place, found in places.items()}
 
 
 def find(path: PathLike) -> list[pathlib.Path]:
