@@ -13,15 +13,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfew_jax.experiment import fewshot, load_base, predict
+    from tfew_jax.checkpoint import Bank, compose
+    from tfew_jax.experiment import fewshot, load_bank, load_base, predict
     from tfew_jax.interop import load_adapter
 
 __version__ = "0.1.0"
-__all__ = ["fewshot", "load_adapter", "load_base", "predict"]
+__all__ = [
+    "Bank",
+    "compose",
+    "fewshot",
+    "load_adapter",
+    "load_bank",
+    "load_base",
+    "predict",
+]
 
 _MODULES = {
+    "Bank": "tfew_jax.checkpoint",
+    "compose": "tfew_jax.checkpoint",
     "fewshot": "tfew_jax.experiment",
     "load_adapter": "tfew_jax.interop",
+    "load_bank": "tfew_jax.experiment",
     "load_base": "tfew_jax.experiment",
     "predict": "tfew_jax.experiment",
 }

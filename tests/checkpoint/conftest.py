@@ -4,7 +4,7 @@ import resource
 import numpy as np
 import pytest
 
-from tfew_jax import models
+from tfew_jax import checkpoint, models, peft
 from tfew_jax.checkpoint import layout
 
 
@@ -32,6 +32,28 @@ def params(config):
         for path, shape in layout.model_shapes(config).items()
     }
     return layout.unflatten(flat)
+
+
+@pytest.fixture(scope="session")
+def make_adapter():
+    """Makes adapters of random arrays: those of a seed are always the same."""
+
+    def make(config, method="ia3", *, seed=0, task=None, metadata=None, **settings):
+        method = peft.get(method)(**settings)
+        rng = np.random.default_rng(seed)
+        arrays = {
+            path: rng.uniform(0.3, 1.7, shape).astype(np.float32)
+            for path, shape in layout.adapter_shapes(config, method).items()
+        }
+        return checkpoint.Adapter(
+            method=method,
+            params=layout.unflatten(arrays),
+            config=config,
+            task=task,
+            metadata=metadata or {},
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

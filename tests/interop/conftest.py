@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tfew_jax import checkpoint, interop, models
 
 
-def _forward(model, method, params, inputs):
+def _forward(model, method, params, inputs, adapter_index=None):
     tokens, mask = inputs["input_ids"], inputs.get("attention_mask")
     mask = tokens > 0 if mask is None else mask > 0
     decoder_tokens = inputs.get("decoder_input_ids")
@@ -26,6 +26,7 @@ def _forward(model, method, params, inputs):
         encoder_input_tokens=jnp.asarray(tokens, jnp.int32),
         decoder_input_tokens=jnp.asarray(decoder_tokens, jnp.int32)[:, None],
         encoder_mask=jnp.asarray(mask),
+        adapter_index=adapter_index,
     )
     return logits[:, 0], encoded
 
@@ -33,11 +34,11 @@ def _forward(model, method, params, inputs):
 _jitted = jax.jit(models.forward, static_argnums=0)
 
 
-def _outputs(model, inputs, adapter=None):
-    """Logits and encoder outputs of a model with or without an adapter."""
+def _outputs(model, inputs, adapter=None, adapter_index=None):
+    """Logits and encoder outputs of a model with an adapter, a bank or neither."""
     params = model.params if adapter is None else adapter.attach(model.params)
     method = None if adapter is None else adapter.method
-    logits, encoded = _forward(model, method, params, inputs)
+    logits, encoded = _forward(model, method, params, inputs, adapter_index)
     return {
         "logits": np.asarray(logits),
         "encoder_last_hidden_state": np.asarray(encoded),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfew_jax import experiment, models, peft, train
+from tfew_jax.checkpoint import layout
 from tfew_jax.cli import configuration
 
 CONFIG = models.T5Config(
@@ -190,6 +191,74 @@ def test_what_a_method_selects_is_there_in_the_plain_model(name, key):
 def test_the_model_itself_has_no_bank(name):
     with pytest.raises(ValueError, match="num_adapters must be None"):
         peft.get(name)(num_adapters=2)
+
+
+banking = pytest.mark.parametrize(
+    "name", [name for name in peft.names() if peft.get(name).banks]
+)
+bankless = pytest.mark.parametrize(
+    "name", [name for name in peft.names() if not peft.get(name).banks]
+)
+
+
+def flat_arrays(method, key):
+    params = moved(method, models.init(CONFIG, method, key))
+    return {
+        path: np.asarray(leaf)
+        for path, leaf in trainable(method, models.unstack_layers(params)).items()
+    }
+
+
+@banking
+def test_a_slot_holds_an_adapter_as_it_is_or_changes_nothing(name, key):
+    method = peft.get(name)()
+    arrays = flat_arrays(method, key)
+    bank = method.bank([method], 3)
+    assert bank == peft.get(name)(num_adapters=3)
+    shapes = layout.added_shapes(CONFIG, bank)
+    shapes = {path: shape[1:] for path, shape in shapes.items()}
+    slot, free = method.slot(arrays, shapes), method.slot({}, shapes)
+    for filled in (slot, free):
+        assert {path: leaf.shape for path, leaf in filled.items()} == shapes
+    for path, leaf in arrays.items():
+        np.testing.assert_array_equal(slot[path], leaf)
+
+
+@banking
+def test_adapters_of_a_method_compose_to_one(name, key):
+    method = peft.get(name)()
+    arrays = flat_arrays(method, key)
+    part = (method, arrays)
+    for weights in (None, [1.0]):
+        same, composed = method.compose([part], weights)
+        assert same == method and composed.keys() == arrays.keys()
+        for path, leaf in arrays.items():
+            assert composed[path].dtype == np.float32
+            np.testing.assert_array_equal(composed[path], leaf)
+    half, composed = method.compose([part, part], [0.25, 0.75])
+    assert half == method
+    for path, leaf in arrays.items():
+        np.testing.assert_allclose(composed[path], leaf, rtol=1e-6)
+    both, composed = method.compose([part, part], None)
+    shapes = {path: leaf.shape for path, leaf in composed.items()}
+    assert shapes == layout.adapter_shapes(CONFIG, both)
+
+
+@bankless
+def test_a_method_without_a_bank_says_so(name):
+    method = peft.get(name)()
+    with pytest.raises(ValueError, match=f"the method {name!r} have no bank"):
+        method.bank([], 2)
+    with pytest.raises(ValueError, match=f"the method {name!r} do not compose"):
+        method.compose([(method, {})], None)
+
+
+@banking
+def test_adapters_of_other_methods_do_not_share_a_bank(name):
+    method = peft.get(name)()
+    for other in set(peft.names()) - {name}:
+        with pytest.raises(ValueError, match=f"is of the method {other!r}, not"):
+            method.bank([peft.get(other)()], 2)
 
 
 @adding

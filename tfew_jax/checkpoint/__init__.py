@@ -7,7 +7,8 @@ at all.
 """
 
 from tfew_jax.checkpoint.adapter import Adapter, load_adapter
-from tfew_jax.checkpoint.bank import BASE, Bank
+from tfew_jax.checkpoint.bank import BASE, Bank, load_bank
+from tfew_jax.checkpoint.composition import compose
 from tfew_jax.checkpoint.model import Model, load_model, save_model
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "Adapter",
     "Bank",
     "Model",
+    "compose",
     "load_adapter",
+    "load_bank",
     "load_model",
     "save_model",
 ]

@@ -121,13 +121,7 @@ def load_adapter(directory: str | Path, config: T5Config | None = None) -> Adapt
     if content.get("format") != FORMAT:
         raise ValueError(f"{path} does not describe a tfew_jax adapter")
     files.check_version(content, newest=VERSION, path=path)
-    settings = content.get("method")
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: method must hold the method's name and settings")
-    try:
-        method = peft.from_dict(settings)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: method: {error}") from error
+    method = read_method(content.get("method"), source=str(path))
     weights = directory / WEIGHTS
     with tensors.open_file(weights) as file:
         flat = {n: tensors.cast(file.read(n), "float32") for n in file.shapes}
@@ -142,3 +136,17 @@ def load_adapter(directory: str | Path, config: T5Config | None = None) -> Adapt
     if config is not None:
         adapter.check(config, source=f"{weights}, for the given model")
     return adapter
+
+
+def read_method(settings: Any, *, source: str) -> PeftMethod:
+    """The method that a JSON file describes.
+
+    Raises:
+        ValueError: If it is unknown or a setting is not allowed.
+    """
+    if not isinstance(settings, dict):
+        raise ValueError(f"{source}: method must hold the method's name and settings")
+    try:
+        return peft.from_dict(settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: method: {error}") from error

@@ -10,12 +10,13 @@ again.
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from tfew_jax.checkpoint import layout
+from tfew_jax.checkpoint import bank_files, layout
 from tfew_jax.checkpoint.adapter import Adapter
 from tfew_jax.models.config import T5Config
 from tfew_jax.peft import PeftMethod
@@ -57,7 +58,10 @@ class Bank(Mapping[str, Adapter]):
         for name, adapter in adapters.items():
             _check_name(name)
             adapter.check(self.config, source=f"adapter {name}, beside the others")
-        _ = self.method
+            try:
+                self[self.names[0]].method.bank([adapter.method], 1)
+            except ValueError as error:
+                raise ValueError(f"adapter {name}: {error}") from error
 
     def __getitem__(self, name: str) -> Adapter:
         """The adapter of that name.
@@ -188,6 +192,16 @@ class Bank(Mapping[str, Adapter]):
             raise ValueError(f"an adapter is named twice in {', '.join(names)}")
         return Bank(adapters={name: self.adapters[name] for name in names})
 
+    def save(self, directory: str | Path) -> None:
+        """Writes all adapters, in place of an earlier bank or not at all.
+
+        Raises:
+            ValueError: If a name does not fit into a file, or the directory holds
+                something else.
+            OSError: If the disk is full or not writable.
+        """
+        bank_files.save(directory, self.adapters)
+
     def attach(self, params: Params) -> dict[str, Any]:
         """Parameters of the model with this bank: the given ones and its own."""
         return layout.merge(params, self.params)
@@ -195,6 +209,20 @@ class Bank(Mapping[str, Adapter]):
     def _check_known(self, name: str) -> None:
         if name not in self.adapters:
             raise ValueError(f"unknown adapter {name!r}; known: {known(self.adapters)}")
+
+
+def load_bank(directory: str | Path, config: T5Config | None = None) -> Bank:
+    """Reads a bank that `Bank.save` wrote, without free slots.
+
+    Args:
+        directory: The directory.
+        config: Sizes of the model that it is to be used with.
+
+    Raises:
+        ValueError: If a file is missing, cut off or newer, or an adapter is described
+            twice, unknown here, not finite or not of that model.
+    """
+    return Bank(adapters=bank_files.load(directory, config))
 
 
 def known(names: Mapping[str, Any] | Sequence[str]) -> str:

@@ -11,6 +11,7 @@ text-to-text tasks. `train_text` trains on these, `pretrain` on token arrays.
 from tfew_jax.experiment.applying import predict
 from tfew_jax.experiment.applying import predict_rows as infer
 from tfew_jax.experiment.applying import score_rows as evaluate
+from tfew_jax.experiment.banks import load_bank
 from tfew_jax.experiment.base import Base, load_base, make_base
 from tfew_jax.experiment.comparing import compare
 from tfew_jax.experiment.comparison import Comparison, Point, load_comparison
@@ -60,6 +61,7 @@ __all__ = [
     "generate",
     "illegal_outputs",
     "infer",
+    "load_bank",
     "load_base",
     "load_comparison",
     "make_base",

@@ -251,16 +251,21 @@ def task_rows(
 
 
 def load_adapter(
-    adapter: checkpoint.Adapter | PathLike, base: Base
+    adapter: checkpoint.Adapter | PathLike, base: Base, *, name: str = "the adapter"
 ) -> checkpoint.Adapter:
     """The adapter, read from its directory or that of a finished run.
+
+    Args:
+        adapter: The adapter or where it lies.
+        base: The model it is for.
+        name: What messages call an adapter that is in memory already.
 
     Raises:
         ValueError: If there is none, or it does not fit the base.
     """
     if isinstance(adapter, checkpoint.Adapter):
-        adapter.check(base.config, source="the adapter, for the given base")
-        _note_another_base(adapter, base, "the adapter")
+        adapter.check(base.config, source=f"{name}, for the given base")
+        _note_another_base(adapter, base, name)
         return adapter
     path = adapter_path(adapter)
     adapter = interop.load_adapter(path, base.config)

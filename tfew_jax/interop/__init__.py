@@ -16,6 +16,7 @@ from tfew_jax.models.config import T5Config
 __all__ = [
     "Embedding",
     "huggingface",
+    "is_adapter",
     "load_adapter",
     "load_config",
     "load_embedding",
@@ -176,12 +177,7 @@ def load_adapter(
     path = Path(path)
     if (path / native_adapter.SETTINGS).exists():
         return checkpoint.load_adapter(path, config)
-    readers = {
-        peft: peft.is_adapter(path),
-        numpy_prompt: numpy_prompt.is_adapter(path) or path.suffix == ".npy",
-        tfew: path.suffix == ".pt",
-    }
-    reader = next((reader for reader, reads in readers.items() if reads), None)
+    reader = _adapter_reader(path)
     if reader is None:
         raise ValueError(
             f"adapter {path}: expected a directory with {native_adapter.SETTINGS} or "
@@ -190,3 +186,21 @@ def load_adapter(
     if config is None:
         raise ValueError(f"adapter {path} needs its model's config to be read")
     return reader.load_adapter(path, config)
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Whether a path is a directory or file of a format that `load_adapter` reads."""
+    path = Path(path)
+    return (path / native_adapter.SETTINGS).exists() or (
+        path.exists() and _adapter_reader(path) is not None
+    )
+
+
+def _adapter_reader(path: Path) -> ModuleType | None:
+    """The module that reads another program's adapter, or None."""
+    readers = {
+        peft: peft.is_adapter(path),
+        numpy_prompt: numpy_prompt.is_adapter(path) or path.suffix == ".npy",
+        tfew: path.suffix == ".pt",
+    }
+    return next((reader for reader, reads in readers.items() if reads), None)

@@ -18,7 +18,7 @@ place, made of what its `StartContext` tells about the frozen model and the task
 import dataclasses
 import enum
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -142,8 +142,8 @@ class PeftMethod:
         for other in others:
             if difference := self.difference(other):
                 raise ValueError(
-                    f"an adapter {difference} as the others of its bank; adapters of "
-                    "one bank share method and settings"
+                    f"an adapter {difference} as the others beside it; adapters of one "
+                    "bank share method and settings"
                 )
         return dataclasses.replace(self, num_adapters=num_adapters)
 
@@ -157,6 +157,26 @@ class PeftMethod:
             shapes: The paths and shapes of a slot of the bank.
         """
         raise NotImplementedError
+
+    def compose(
+        self,
+        parts: Sequence[tuple["PeftMethod", Mapping[str, Any]]],
+        weights: Sequence[float] | None,
+    ) -> tuple["PeftMethod", dict[str, np.ndarray]]:
+        """One adapter that stands for several of a model.
+
+        Args:
+            parts: Method and arrays by path of each; this method is the first one's.
+            weights: Factors of a sum of the arrays, one a part. None for what the parts
+                do to the model together, in their order.
+
+        Returns:
+            Method and float32 arrays of the one adapter.
+
+        Raises:
+            ValueError: If there is no such adapter.
+        """
+        raise ValueError(f"adapters of the method {self.name!r} do not compose")
 
     def num_parameters(self, config: Any) -> int:
         """Trainable parameters that the method adds to a model of that config."""

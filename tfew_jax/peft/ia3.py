@@ -15,7 +15,7 @@ where the reference code's pattern finds no layer and drops the vector in silenc
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -107,6 +107,25 @@ class IA3(PeftMethod):
             path: np.asarray(params.get(path, np.ones(shape)), np.float32)
             for path, shape in shapes.items()
         }
+
+    def compose(
+        self,
+        parts: Sequence[tuple[PeftMethod, Mapping[str, Any]]],
+        weights: Sequence[float] | None,
+    ) -> tuple[PeftMethod, dict[str, np.ndarray]]:
+        """Products of the vectors, or weighted sums; without a vector it is one."""
+        method = self.bank([method for method, _ in parts[1:]], 1)
+        composed = {}
+        for path in sorted({path for _, params in parts for path in params}):
+            vectors = np.broadcast_arrays(
+                *(np.asarray(params.get(path, 1.0), float) for _, params in parts)
+            )
+            if weights is None:
+                vector = np.prod(vectors, axis=0)
+            else:
+                vector = np.tensordot(weights, vectors, axes=1)
+            composed[path] = np.asarray(vector, np.float32)
+        return dataclasses.replace(method, num_adapters=None), composed
 
     def num_parameters(self, config: Any) -> int:
         """L_enc (2 d_kv + d_ff) + L_dec (4 d_kv + d_ff) at all sites; Section 3.3."""

@@ -20,7 +20,7 @@ here each comes once.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -258,6 +258,34 @@ class Prompt(PeftMethod):
             slot[path_of(site)][self.added_positions(site) - len(own) :] = own
             slot[length] = np.asarray(len(own), np.int32)
         return slot
+
+    def compose(
+        self,
+        parts: Sequence[tuple[PeftMethod, Mapping[str, Any]]],
+        weights: Sequence[float] | None,
+    ) -> tuple[PeftMethod, dict[str, np.ndarray]]:
+        """The rows one after another, or weighted sums of equally many."""
+        self.bank([method for method, _ in parts[1:]], 1)  # says what does not fit
+        composed, lengths = {}, {}
+        for site, name in zip(_SITES, ("length", "decoder_length"), strict=True):
+            counts = [method.added_positions(site) for method, _ in parts]
+            if weights is not None and len(set(counts)) > 1:
+                raise ValueError(
+                    f"prompts of {', '.join(map(str, counts))} rows at {site} have no "
+                    "weighted sum; leave out the weights to join them"
+                )
+            lengths[name] = sum(counts) if weights is None else counts[0]
+            if not lengths[name]:
+                continue
+            path = path_of(site)
+            rows = [np.asarray(params[path]) for _, params in parts if path in params]
+            joined = (
+                np.concatenate(rows)
+                if weights is None
+                else np.tensordot(weights, rows, axes=1)
+            )
+            composed[path] = joined.astype(np.float32)
+        return Prompt(**lengths), composed
 
     def fold(self, params: Params) -> Params:
         del params
