@@ -129,3 +129,78 @@ def test_the_kinds_share_out_what_is_illegal(outputs, source):
 def test_input_that_cannot_be_measured_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+NONE = -np.inf  # a choice that a row does not have
+SCORES = np.array(  # by member, row and choice
+    [
+        [[-1.0, -2.0, NONE], [-1.0, -9.0, -8.0], [-5.0, -1.0, -2.0]],
+        [[-1.0, -3.0, NONE], [-4.0, -2.0, -9.0], [-5.0, -1.5, -2.0]],
+        [[-9.0, -1.0, NONE], [-4.0, -9.0, -3.0], [-4.0, -2.0, -1.0]],
+    ],
+    np.float32,
+)
+
+
+def test_most_votes_win_whatever_the_scores():
+    winners, agreement = metrics.majority_vote(SCORES[:, [0, 2]])
+    # The third member is surer of the second choice than the two others of the first.
+    assert winners.tolist() == [0, 1]
+    np.testing.assert_allclose(agreement, [2 / 3, 2 / 3])
+
+
+def test_a_tie_goes_to_the_higher_mean_score_among_the_choices_that_tie():
+    winners, agreement = metrics.majority_vote(SCORES[:, 1:2])
+    assert winners.tolist() == [0]  # means: -3, -20/3, -20/3
+    np.testing.assert_allclose(agreement, [1 / 3])
+    two = np.array([[[-3.0, -4.0, -3.1]], [[-9.0, -5.0, -5.1]]])
+    # Choice 2 has the highest mean but no vote; of the others choice 1 is higher.
+    winners, agreement = metrics.majority_vote(two)
+    assert (winners.tolist(), agreement.tolist()) == ([1], [0.5])
+    same = np.array([[[-1.0, -2.0]], [[-2.0, -1.0]]])
+    assert metrics.majority_vote(same)[0].tolist() == [0]
+
+
+def test_the_mean_probability_is_that_of_the_softmaxes_over_real_choices():
+    scores = np.log(np.array([[[0.2, 0.6, 0.0]], [[0.3, 0.1, 0.0]]]) + 1e-300)
+    scores[..., 2] = NONE
+    # Of the two real choices 1/4 and 3/4, and 3/4 and 1/4.
+    np.testing.assert_allclose(
+        metrics.mean_probability(scores), [[0.5, 0.5, 0.0]], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        metrics.mean_probability(SCORES).sum(axis=-1), 1.0, rtol=1e-12
+    )
+
+
+def test_one_member_votes_for_its_own_prediction():
+    winners, agreement = metrics.majority_vote(SCORES[:1])
+    assert winners.tolist() == SCORES[0].argmax(axis=-1).tolist()
+    assert agreement.tolist() == [1, 1, 1]
+
+
+def test_votes_that_nobody_can_count_are_refused():
+    for vote in (metrics.majority_vote, metrics.mean_probability):
+        with pytest.raises(ValueError, match="no members to vote"):
+            vote(SCORES[:0])
+        wrong = SCORES.copy()
+        wrong[2, 1, 0] = np.nan
+        with pytest.raises(ValueError, match="scores of member 2 hold NaN in row 1"):
+            vote(wrong)
+
+
+def test_the_text_that_most_members_write_wins():
+    texts = [["a b", "x", "p"], ["a  b", "y", "q"], ["c", "z", "q"]]
+    scores = [[-3.0, -2.0, -1.0], [-5.0, -1.0, -9.0], [-1.0, -2.0, -9.0]]
+    found = metrics.vote_on_texts(texts, scores)
+    assert [text for text, _, _ in found] == ["a b", "y", "q"]
+    assert [score for _, score, _ in found] == [-4.0, -1.0, -9.0]
+    np.testing.assert_allclose([share for *_, share in found], [2 / 3, 1 / 3, 2 / 3])
+    assert metrics.vote_on_texts([["x"], ["y"]], [[-1.0], [-1.0]])[0][0] == "x"
+
+
+def test_texts_of_different_rows_are_refused():
+    with pytest.raises(ValueError, match="no members to vote"):
+        metrics.vote_on_texts([], [])
+    with pytest.raises(ValueError, match="have not the same rows"):
+        metrics.vote_on_texts([["a"], ["a", "b"]], [[0.0], [0.0, 0.0]])

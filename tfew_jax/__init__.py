@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfew_jax.checkpoint import Bank, compose
-    from tfew_jax.experiment import fewshot, load_bank, load_base, predict
+    from tfew_jax.experiment import fewshot, load_bank, load_base, predict, vote
     from tfew_jax.interop import load_adapter
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "load_bank",
     "load_base",
     "predict",
+    "vote",
 ]
 
 _MODULES = {
@@ -36,6 +37,7 @@ _MODULES = {
     "load_bank": "tfew_jax.experiment",
     "load_base": "tfew_jax.experiment",
     "predict": "tfew_jax.experiment",
+    "vote": "tfew_jax.experiment",
 }
 
 

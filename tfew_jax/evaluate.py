@@ -9,7 +9,7 @@ shows what they say instead; `metrics.illegal_outputs` sums it up.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,25 @@ def _scores(
         mask,
         normalization=normalization,  # pyright: ignore[reportArgumentType]
     )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "normalization"))
+def _member_scores(
+    model: models.T5,
+    params: Params,
+    batch: Batch,
+    members: Int[Array, "members"],
+    *,
+    normalization: str,
+) -> Float[Array, "members batch choices"]:
+    log_probs = models.member_log_probs(model, params, batch, members)
+    mask = losses.target_mask(batch)
+    score = functools.partial(
+        losses.choice_scores,
+        mask=mask,
+        normalization=normalization,  # pyright: ignore[reportArgumentType]
+    )
+    return jax.vmap(score)(log_probs)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -91,6 +110,54 @@ def score_choices(
         ValueError: If there is no row, an id occurs twice, or the normalization is
             unknown.
     """
+    score = functools.partial(_scores, model, params, normalization=normalization)
+    return _scored(score, batches)
+
+
+def score_members(
+    model: models.T5,
+    params: Params,
+    batches: Iterable[Batch],
+    members: Sequence[int],
+    *,
+    normalization: str = "mean",
+) -> tuple[Float[np.ndarray, "members rows choices"], Int[np.ndarray, " rows"]]:
+    """Scores of the choices of every row by each of several adapters of a bank.
+
+    One forward pass a batch, in which every row stands once for each adapter, so that
+    memory is that of members * batch rows; see `models.member_log_probs`. The scores
+    are those of `score_choices` with one adapter.
+
+    Args:
+        model: The model, whose method holds a bank.
+        params: Its parameters, stacked where its config scans.
+        batches: Evaluation batches with `example_id`; rows with -1 are padding.
+        members: Slots of the adapters.
+        normalization: "mean" or "sum" over a choice's tokens.
+
+    Returns:
+        The scores, -inf where a row has no such choice, and the rows' example ids,
+        in ascending order of the ids.
+
+    Raises:
+        ValueError: If there is no member or no row, an id occurs twice, or the
+            normalization is unknown.
+    """
+    if not len(members):
+        raise ValueError("no adapters to score by; give at least one")
+    slots = jnp.asarray(members, jnp.int32)
+
+    def score(batch: Batch) -> Float[Array, "members batch choices"]:
+        return _member_scores(model, params, batch, slots, normalization=normalization)
+
+    return _scored(score, batches)
+
+
+def _scored(
+    score: Callable[[Batch], Float[Array, "*members batch choices"]],
+    batches: Iterable[Batch],
+) -> tuple[Float[np.ndarray, "*members rows choices"], Int[np.ndarray, " rows"]]:
+    """Scores of all batches in the order of the rows' ids, and the ids."""
     scores, ids = [], []
     for batch in batches:
         model_batch: Batch = {
@@ -98,21 +165,19 @@ def score_choices(
             for name, value in batch.items()
             if name not in ("label", "example_id")
         }
-        scores.append(_scores(model, params, model_batch, normalization=normalization))
+        scores.append(score(model_batch))
         ids.append(np.asarray(batch["example_id"]))
     order, row_ids = _row_order(ids)
-    widest = max(part.shape[1] for part in scores)
-    all_scores = np.concatenate(
-        [
-            np.pad(
-                np.asarray(part, np.float32),
-                ((0, 0), (0, widest - part.shape[1])),
-                constant_values=-np.inf,
-            )
-            for part in scores
-        ]
-    )
-    return all_scores[order], row_ids
+    widest = max(part.shape[-1] for part in scores)
+    padded = [
+        np.pad(
+            np.asarray(part, np.float32),
+            (*[(0, 0)] * (part.ndim - 1), (0, widest - part.shape[-1])),
+            constant_values=-np.inf,
+        )
+        for part in scores
+    ]
+    return np.concatenate(padded, axis=-2)[..., order, :], row_ids
 
 
 def _row_order(

@@ -1,4 +1,4 @@
-"""Numbers about predictions, and the spread of numbers over runs.
+"""Numbers about predictions, votes of several models, the spread of numbers over runs.
 
 All fractions lie in [0, 1]. Quantiles are numpy's (linear interpolation), as in
 T-Few's tables: with five seeds the interquartile range is x(4) - x(2).
@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 Labels = Int[np.ndarray, " rows"] | Sequence[int]
 
@@ -59,6 +59,100 @@ def macro_f1(predictions: Labels, labels: Labels) -> float:
     occurrences = matrix.sum(axis=0) + matrix.sum(axis=1)
     occurs = occurrences > 0
     return float(np.mean(2 * np.diag(matrix)[occurs] / occurrences[occurs]))
+
+
+def majority_vote(
+    scores: Float[np.ndarray, "members rows choices"],
+) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+    """The choice that most members of an ensemble predict, and how many agree.
+
+    Lester et al., 2021 (https://arxiv.org/abs/2104.08691), Section 6, do not say what
+    happens to a tie: here, of the choices with most votes, the one with the higher
+    score in the mean over all members wins; of equal ones the first.
+
+    Args:
+        scores: Of each member, -inf where a row has no such choice.
+
+    Returns:
+        The index of each row's choice, and the share of members that predict it.
+
+    Raises:
+        ValueError: If there is no member, or a score is NaN.
+    """
+    _check_members(scores)
+    choices = np.arange(scores.shape[-1])
+    votes = (scores.argmax(axis=-1)[..., None] == choices).sum(axis=0)
+    mean = scores.astype(np.float64).mean(axis=0)
+    has_most = votes == votes.max(axis=-1, keepdims=True)
+    winners = np.where(has_most, mean, -np.inf).argmax(axis=-1)
+    return winners, votes.max(axis=-1) / len(scores)
+
+
+def mean_probability(
+    scores: Float[np.ndarray, "members rows choices"],
+) -> Float[np.ndarray, "rows choices"]:
+    """Probability of each choice, the mean over the members of an ensemble.
+
+    A member's probabilities are the softmax of its scores over the row's choices.
+
+    Args:
+        scores: Of each member, -inf where a row has no such choice, which gets 0.
+
+    Raises:
+        ValueError: If there is no member, or a score is NaN.
+    """
+    _check_members(scores)
+    exact = scores.astype(np.float64)
+    odds = np.exp(exact - exact.max(axis=-1, keepdims=True))
+    return (odds / odds.sum(axis=-1, keepdims=True)).mean(axis=0)
+
+
+def _check_members(scores: Float[np.ndarray, "members rows choices"]) -> None:
+    if not len(scores):
+        raise ValueError("no members to vote; give the scores of at least one")
+    if np.isnan(scores).any():
+        member, row, _ = (int(place) for place in np.argwhere(np.isnan(scores))[0])
+        raise ValueError(
+            f"the scores of member {member} hold NaN in row {row}; its adapter "
+            "diverged, leave it out"
+        )
+
+
+def vote_on_texts(
+    texts: Sequence[Sequence[str]], scores: Sequence[Sequence[float]]
+) -> list[tuple[str, float, float]]:
+    """The text that most members of an ensemble write, row by row.
+
+    Of the texts that most members write, the one with the higher score in the mean
+    over those who write it wins; of equal ones the first member's. Runs of white space
+    count as one space.
+
+    Args:
+        texts: By member and row.
+        scores: Of the texts, higher is likelier.
+
+    Returns:
+        Of each row the text, its mean score and the share of members that write it.
+
+    Raises:
+        ValueError: If there is no member, or they differ in their rows.
+    """
+    if not texts:
+        raise ValueError("no members to vote; give the texts of at least one")
+    if len({len(rows) for rows in (*texts, *scores)}) > 1 or len(texts) != len(scores):
+        raise ValueError("the members have not the same rows; give one text a row each")
+    winners = []
+    for written in zip(*texts, strict=True):
+        row = len(winners)
+        found: dict[str, list[float]] = {}
+        for member, text in enumerate(written):
+            found.setdefault(_squeeze(text), []).append(scores[member][row])
+        rank = {text: (len(own), np.mean(own)) for text, own in found.items()}
+        winner = max(rank, key=rank.__getitem__)  # the first of equal ones
+        votes, score = rank[winner]
+        original = next(text for text in written if _squeeze(text) == winner)
+        winners.append((original, float(score), votes / len(texts)))
+    return winners
 
 
 def output_kind(output: str, *, source: str, legal: Sequence[str]) -> str:

@@ -289,6 +289,24 @@ def test_each_row_of_a_bank_computes_what_its_adapter_computes_alone(name, key):
         np.testing.assert_array_equal(rows[row], expected[row])
 
 
+@methods
+def test_a_method_says_whether_it_acts_in_the_encoder(name):
+    method = peft.get(name)()
+    assert method.acts_in_encoder
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32),
+        models.abstract_params(CONFIG, method),
+    )
+    encode = jax.jit(
+        lambda params: models.T5(CONFIG, method).apply(
+            {"params": params}, BATCH["encoder_input_tokens"], method="encode"
+        )
+    )
+    before, after = (encode(each)[0] for each in (params, moved(method, params)))
+    assert np.abs(before - after).max() > 0.01
+
+
 @adding
 def test_a_bank_without_an_index_is_an_error(name, key):
     bank = peft.get(name)(num_adapters=3)

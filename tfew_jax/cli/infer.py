@@ -5,6 +5,9 @@ for the frozen model. MIXTURE_OR_TASK_NAME is a task, or the path of a file of r
 which the adapter's own template and choices then render. INFER_OUTPUT_DIR gets
 predictions.csv: row, prediction, score of every choice.
 
+A list of adapters votes: predictions.csv has the vote, the share of adapters that agree
+and the mean probability of every choice, members.csv what each adapter says.
+
 With runs/generate.gin the model writes a text for each row instead:
 generations.csv, and the share of texts that are no choice in metrics.json.
 

@@ -5,7 +5,7 @@ programs for training and three for scoring. Targets have one length.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -190,6 +190,29 @@ def input_batches(
     lengths = np.asarray([len(ids) for ids in inputs])
     buckets = choose_buckets(lengths, max_length=max_length)
     return _input_batches(inputs, batch_size, lengths, buckets)
+
+
+def for_members(
+    batches: Iterable[types.Batch], members: Sequence[int], *, num_rows: int
+) -> Iterator[types.Batch]:
+    """Batches in which every row stands once for each of several adapters of a bank.
+
+    Args:
+        batches: With `example_id` below `num_rows`; rows with -1 are padding.
+        members: Slots of the adapters.
+        num_rows: Rows in all: the n-th adapter's begin with the id n * `num_rows`.
+    """
+    for batch in batches:
+        ids = np.asarray(batch["example_id"])
+        rows = {
+            name: np.concatenate([np.asarray(value)] * len(members))
+            for name, value in cast(dict[str, types.Array], batch).items()
+        }
+        rows["adapter_index"] = np.repeat(np.asarray(members, np.int32), len(ids))
+        rows["example_id"] = np.concatenate(
+            [np.where(ids < 0, ids, ids + n * num_rows) for n in range(len(members))]
+        )
+        yield cast(types.Batch, rows)
 
 
 def _input_batches(

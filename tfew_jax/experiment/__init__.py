@@ -2,15 +2,13 @@
 
 What the command line and Python users call. `fewshot` takes rows and a template;
 `train` is the same in full, and `text_prompt` shows rows in the input instead.
-`evaluate` and `infer` use an adapter on more rows, and `generate` and
-`write_generations` let it write; `evaluate_text` measures what it writes for T5's
+`evaluate` and `infer` use an adapter on more rows, or let several `vote`; `generate`
+and `write_generations` let it write; `evaluate_text` measures what it writes for T5's
 text-to-text tasks. `train_text` trains on these, `pretrain` on token arrays.
 `compare` puts bases and methods side by side.
 """
 
 from tfew_jax.experiment.applying import predict
-from tfew_jax.experiment.applying import predict_rows as infer
-from tfew_jax.experiment.applying import score_rows as evaluate
 from tfew_jax.experiment.banks import load_bank
 from tfew_jax.experiment.base import Base, load_base, make_base
 from tfew_jax.experiment.comparing import compare
@@ -37,6 +35,9 @@ from tfew_jax.experiment.text_summary import table as text_table
 from tfew_jax.experiment.text_tasks import evaluate_text
 from tfew_jax.experiment.text_training import TextResult, train_text
 from tfew_jax.experiment.tuning import Interrupted, Recipe
+from tfew_jax.experiment.voting import Vote, vote
+from tfew_jax.experiment.voting import predict_rows as infer
+from tfew_jax.experiment.voting import score_rows as evaluate
 
 __all__ = [
     "Adaptation",
@@ -53,6 +54,7 @@ __all__ = [
     "Recipe",
     "Result",
     "TextResult",
+    "Vote",
     "adaptation_lengths",
     "compare",
     "evaluate",
@@ -74,5 +76,6 @@ __all__ = [
     "text_table",
     "train",
     "train_text",
+    "vote",
     "write_generations",
 ]

@@ -169,6 +169,36 @@ def _predict(
     output_dir: PathLike,
     on_start: OnStart | None,
 ) -> tuple[pathlib.Path, list[prepared.Prediction], prepared.Split]:
+    split, normalization = prepare_rows(
+        base, task, adapter, lengths, normalization, with_labels=with_labels
+    )
+    path = output_directory(output_dir, on_start)
+    predictions = scoring.score_split(
+        base,
+        split,
+        adapter=adapter,
+        batch_size=batch_size,
+        normalization=normalization,
+    )
+    directory.write_predictions(path / "predictions.csv", predictions)
+    return path, predictions, split
+
+
+def prepare_rows(
+    base: Base,
+    task: tasks.Task | tasks.MakeTask | PathLike,
+    adapter: checkpoint.Adapter | None,
+    lengths: Mapping[str, int] | None,
+    normalization: str | None,
+    *,
+    with_labels: bool,
+) -> tuple[prepared.Split, str]:
+    """The rows to apply an adapter to, spelled, and how their scores are normalized.
+
+    Raises:
+        ValueError: See `task_rows`; or a row cannot be rendered, spelled, or lacks its
+            label.
+    """
     input_eos, target_prefix = True, ""
     if adapter is not None and adapter.task is not None:
         carried = adapter_task(adapter)
@@ -185,16 +215,7 @@ def _predict(
         input_eos=input_eos,
         target_prefix=target_prefix,
     )
-    path = output_directory(output_dir, on_start)
-    predictions = scoring.score_split(
-        base,
-        split,
-        adapter=adapter,
-        batch_size=batch_size,
-        normalization=normalization or "mean",
-    )
-    directory.write_predictions(path / "predictions.csv", predictions)
-    return path, predictions, split
+    return split, normalization or "mean"
 
 
 def output_directory(path: PathLike, on_start: OnStart | None) -> pathlib.Path:

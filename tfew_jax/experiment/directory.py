@@ -139,17 +139,30 @@ def write_predictions(
     The columns are `score:TEXT` where all rows have the same choices, else
     `score_0`, `score_1` ...; what a row does not have is left empty.
     """
-    choices = {p.choices for p in predictions}
-    num_choices = max((len(p.scores) for p in predictions), default=0)
-    if len(choices) == 1:
-        names = [f"score:{name}" for name in predictions[0].choices]
-    else:
-        names = [f"score_{index}" for index in range(num_choices)]
+    names = choice_columns("score", [p.choices for p in predictions])
     rows = []
     for p in predictions:
-        scores = [f"{score:.6f}" for score in p.scores]
-        rows.append([p.row, p.prediction, *scores, *[""] * (num_choices - len(scores))])
+        rows.append([p.row, p.prediction, *choice_cells(p.scores, len(names))])
     write_table(path, ["row", "prediction", *names], rows)
+
+
+def choice_columns(what: str, choices: Sequence[Sequence[str]]) -> list[str]:
+    """Names of the columns for a number of each choice.
+
+    Args:
+        what: The number.
+        choices: Of every row.
+    """
+    if len({tuple(of_row) for of_row in choices}) == 1:
+        return [f"{what}:{name}" for name in choices[0]]
+    most = max((len(of_row) for of_row in choices), default=0)
+    return [f"{what}_{index}" for index in range(most)]
+
+
+def choice_cells(numbers: Sequence[float], num_columns: int) -> list[str]:
+    """The cells of a row under `choice_columns`."""
+    cells = [f"{number:.6f}" for number in numbers]
+    return [*cells, *[""] * (num_columns - len(cells))]
 
 
 def write_table(

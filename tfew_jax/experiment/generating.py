@@ -6,7 +6,7 @@ learnt the answers' form. A text that is no choice is an illegal output.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -183,6 +183,55 @@ def write(
         alpha=alpha,
         batch_size=batch_size,
     )
+
+
+def write_members(
+    base: Base,
+    bank: checkpoint.Bank,
+    inputs: Callable[[int], Iterable[Batch]],
+    *,
+    num_rows: int,
+    max_length: int,
+    num_beams: int | None,
+    alpha: float,
+    batch_size: int,
+) -> tuple[list[list[str]], list[list[float]]]:
+    """What `write` returns, by every adapter of a bank; in one pass a batch.
+
+    Args:
+        base: The model.
+        bank: The adapters.
+        inputs: Batches of all rows, given the number of rows a batch.
+        num_rows: Rows in all.
+        max_length: See `generate`.
+        num_beams: See `generate`.
+        alpha: See `generate`.
+        batch_size: Rows times adapters at once.
+
+    Raises:
+        MemoryError: If the device runs out of memory.
+        ValueError: If a setting is out of range.
+    """
+    model, params = scoring.adapted(base, bank)
+    groups, rows_at_once = scoring.member_groups(bank, batch_size)
+    texts: list[list[str]] = []
+    scores: list[list[float]] = []
+    for members in groups:
+        batches = inputs(rows_at_once)
+        own_texts, own_scores = write_by(
+            base,
+            model,
+            params,
+            batching.for_members(batches, members, num_rows=num_rows),
+            max_length=max_length,
+            num_beams=num_beams,
+            alpha=alpha,
+            batch_size=batch_size,
+        )
+        starts = range(0, len(own_texts), num_rows)
+        texts += [own_texts[start : start + num_rows] for start in starts]
+        scores += [own_scores[start : start + num_rows] for start in starts]
+    return texts, scores
 
 
 def write_by(

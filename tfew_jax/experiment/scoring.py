@@ -34,6 +34,50 @@ def score_split(
     return prepared.make_predictions(split, ids, scores, evaluate.predict(scores))
 
 
+def score_members(
+    base: Base,
+    split: prepared.Split,
+    bank: checkpoint.Bank,
+    *,
+    batch_size: int,
+    normalization: str,
+) -> tuple[Float[np.ndarray, "members rows choices"], Int[np.ndarray, " rows"]]:
+    """Scores of all rows by every adapter of a bank, and the rows they are of.
+
+    A batch holds each of its rows once for every adapter, and as many of both as
+    `batch_size` allows: with five adapters and a size of 32, six rows. More adapters
+    than that are scored in groups.
+
+    Raises:
+        ValueError: If the batch size is not positive.
+    """
+    model, params = adapted(base, bank)
+    groups, num_rows = member_groups(bank, batch_size)
+    parts = []
+    for members in groups:
+        batches = batching.eval_batches(split.tokens, num_rows)
+        with explained_memory(base, batch_size):
+            part = evaluate.score_members(
+                model, params, batches, members, normalization=normalization
+            )
+        parts.append(part)
+    return np.concatenate([scores for scores, _ in parts]), parts[0][1]
+
+
+def member_groups(
+    bank: checkpoint.Bank, batch_size: int
+) -> tuple[list[list[int]], int]:
+    """Slots of the adapters that go into a batch together, and for how many rows.
+
+    Raises:
+        ValueError: If the batch size is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected 1 or more")
+    slots = np.array_split(1 + np.arange(len(bank)), -(-len(bank) // batch_size))
+    return [group.tolist() for group in slots], batch_size // len(slots[0])
+
+
 def explained_memory(
     base: Base, batch_size: int
 ) -> contextlib.AbstractContextManager[None]:

@@ -1,5 +1,6 @@
 """What the other parts do with a model: initial values, logits, log-probabilities."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -100,9 +101,16 @@ def token_log_probs(
     inputs = batch.get("decoder_input_tokens")
     segments = batch.get("decoder_segment_ids")
     is_plain = inputs is None and segments is None and dropout_keys is None
-    # A table a layer is made inside it, for positions that count up.
-    if is_plain and targets.shape[1] > 1 and not model.config.relpos_per_layer:
-        return _together(model, params, batch)
+    if is_plain and _decodes_together(model, targets):
+        index = batch.get("adapter_index")
+        logits: Any = model.apply(
+            {"params": params},
+            jnp.asarray(batch["encoder_input_tokens"]),
+            targets,
+            adapter_index=None if index is None else jnp.asarray(index),
+            method="score_together",
+        )
+        return _log_probs_together(logits, targets)
     logits, _ = forward(
         model,
         params,
@@ -116,19 +124,72 @@ def token_log_probs(
     return target_log_probs(logits, targets, mask=targets > 0)
 
 
-def _together(
-    model: T5, params: Params, batch: Batch
-) -> Float[Array, "batch choices target_length"]:
-    """`token_log_probs` of choices that share the start of their decoding."""
+def member_log_probs(
+    model: T5, params: Params, batch: Batch, members: Int[types.Array, "members"]
+) -> Float[Array, "members batch choices target_length"]:
+    """`token_log_probs` of every row by each of several adapters of a bank.
+
+    Rows and adapters are one batch: each row stands there once for every adapter. Where
+    the method does nothing in the encoder, each row is encoded once, for all of them.
+
+    Args:
+        model: The model, whose method holds a bank.
+        params: Its parameters, stacked where its config scans.
+        batch: Rows with one encoder input each, without segment ids.
+        members: Slots of the adapters.
+    """
+    tokens = jnp.asarray(batch["encoder_input_tokens"])
     targets = jnp.asarray(batch["decoder_target_tokens"])
-    index = batch.get("adapter_index")
+    index = jnp.repeat(jnp.asarray(members), len(tokens))
+
+    def repeated(rows: Array) -> Array:
+        return jnp.tile(rows, (len(members), *[1] * (rows.ndim - 1)))
+
+    own = repeated(targets)
+    if model.method is None or model.method.acts_in_encoder:
+        rows: Any = {"encoder_input_tokens": repeated(tokens)}
+        rows |= {"decoder_target_tokens": own, "adapter_index": index}
+        log_probs = token_log_probs(model, params, rows)
+    else:
+        encoded: Any = model.apply({"params": params}, tokens, method="encode")
+        log_probs = _decoded(model, params, map(repeated, encoded), own, index)
+    return log_probs.reshape(len(members), *targets.shape)
+
+
+def _decoded(
+    model: T5,
+    params: Params,
+    encoded: Iterable[Array],
+    targets: Int[Array, "batch choices target_length"],
+    adapter_index: Int[Array, "batch"],
+) -> Float[Array, "batch choices target_length"]:
+    """`token_log_probs` of inputs that are encoded already, with their mask."""
+    together = _decodes_together(model, targets)
     logits: Any = model.apply(
         {"params": params},
-        jnp.asarray(batch["encoder_input_tokens"]),
-        targets,
-        adapter_index=None if index is None else jnp.asarray(index),
-        method="score_together",
+        *encoded,
+        targets if together else shift_right(targets),
+        adapter_index=adapter_index,
+        method="decode_together" if together else "decode",
     )
+    if together:
+        return _log_probs_together(logits, targets)
+    return target_log_probs(logits, targets, mask=targets > 0)
+
+
+def _decodes_together(
+    model: T5, targets: Int[Array, "batch choices target_length"]
+) -> bool:
+    """Whether choices of a row can and need share the start of their decoding."""
+    # A table a layer is made inside it, for positions that count up.
+    return targets.shape[1] > 1 and not model.config.relpos_per_layer
+
+
+def _log_probs_together(
+    logits: Float[Array, "batch folded vocab"],
+    targets: Int[Array, "batch choices target_length"],
+) -> Float[Array, "batch choices target_length"]:
+    """Log-probabilities of targets, given the logits of `T5.decode_together`."""
     own = jnp.pad(targets[..., 1:].reshape(len(targets), -1), ((0, 0), (1, 0)))
     picked = jnp.take_along_axis(logits, own[..., None], axis=-1)[..., 0]
     first = jnp.take_along_axis(logits[:, 0], targets[..., 0], axis=-1)

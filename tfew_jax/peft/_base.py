@@ -96,6 +96,14 @@ class PeftMethod:
         """Whether sequences get longer, so that examples cannot be packed."""
         return any(self.added_positions(site) for site in Site)
 
+    @property
+    def acts_in_encoder(self) -> bool:
+        """Whether the encoded input depends on the adapter; else adapters share it."""
+        sites = set(Site) - {Site.DECODER_INPUT}
+        return not self.adds_parameters or any(
+            self.module_at(site) is not None for site in sites
+        )
+
     def check_start(self, context: StartContext) -> list[str]:
         """What is worth knowing of the initial values, a line each.
 
