@@ -11,6 +11,7 @@ is kept for the next step, as `tfew train` does.
     train.ia3_tfew         one (IA)^3 update with the three losses of T-Few, dropout on
     train.ia3_tfew_nodrop  the same without dropout
     rank.ia3               choices ranked by mean log-probability, (IA)^3 not folded
+    ensemble.five_prompts  the same by five prompts of 100 rows, which vote
 """
 
 import argparse
@@ -27,6 +28,7 @@ from typing import Any
 NAMES = {
     "train": ("train.ia3_tfew", "train.ia3_tfew_nodrop"),
     "rank": ("rank.ia3",),
+    "ensemble": ("ensemble.five_prompts",),
 }
 
 
@@ -35,7 +37,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--what", default="train,rank", help="train, rank or both")
+    parser.add_argument("--what", default="train,rank", help=", ".join(NAMES))
     parser.add_argument("--size", default="small", help="a key of models.config.SIZES")
     parser.add_argument("--batch", type=int, default=8, help="rows")
     parser.add_argument("--seq", type=int, default=128, help="tokens of an input")
@@ -199,6 +201,17 @@ def bench_rank(options: argparse.Namespace, config: Any, *, name: str) -> None:
     )
 
 
+def bench_ensemble(options: argparse.Namespace, config: Any, *, name: str) -> None:
+    """The vote of several prompts on a batch."""
+    import jax
+    from benchmarks import ensemble
+
+    score, params = ensemble.scorer(config)
+    batch = synthetic_batch(options, config.vocab_size)
+    program, compile_s = compiled(jax.jit(score), params, batch)
+    measure(name, lambda: ensemble.vote(program(params, batch)), compile_s, options)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the measurements that were asked for."""
     options = parse_arguments(arguments)
@@ -227,6 +240,8 @@ def main(arguments: list[str] | None = None) -> None:
         if what == "train":
             bench_train(options, config, name="train.ia3_tfew")
             bench_train(options, no_dropout, name="train.ia3_tfew_nodrop")
+        elif what == "ensemble":
+            bench_ensemble(options, config, name="ensemble.five_prompts")
         else:
             bench_rank(options, config, name="rank.ia3")
 

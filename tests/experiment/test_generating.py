@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import jax
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from tfew_jax import checkpoint, experiment, models
+from tfew_jax import checkpoint, experiment, metrics, models
 from tfew_jax.checkpoint import layout
 from tfew_jax.data import fewshot
 from tfew_jax.experiment import generating
@@ -184,3 +185,43 @@ def test_a_text_to_text_task_is_measured_by_what_the_model_writes(
         )
     with pytest.raises(ValueError, match="no test split of rte"):
         evaluate("test", split="test")
+
+
+def test_of_several_adapters_the_text_that_most_write_is_measured(
+    base, adapter, text_data, tmp_path
+):
+    def evaluate_text(name, adapters):
+        return experiment.evaluate_text(
+            output_dir=tmp_path / name,
+            base=base,
+            task="rte",
+            data_dir=text_data,
+            adapter=adapters,
+            lengths={"inputs": 48, "targets": 6},
+            batch_size=4,
+        )
+
+    turned = jax.tree.map(lambda leaf: -leaf, adapter.params)
+    other = dataclasses.replace(adapter, params=turned)
+    members = {"1": adapter, "2": other}
+    alone = {name: evaluate_text(name, one) for name, one in members.items()}
+    numbers = evaluate_text("vote", [*members.values()])
+    found = read_csv(tmp_path / "vote" / "members.csv")
+    texts = {
+        name: [row["text"] for row in found if row["member"] == name]
+        for name in members
+    }
+    scores = {
+        name: [float(row["score"]) for row in found if row["member"] == name]
+        for name in members
+    }
+    for name, single in alone.items():
+        own = read_csv(tmp_path / name / "generations.csv")
+        assert texts[name] == [row["text"] for row in own]
+        assert numbers["members"][name]["accuracy"] == single["accuracy"]
+    votes = metrics.vote_on_texts([*texts.values()], [*scores.values()])
+    written = read_csv(tmp_path / "vote" / "generations.csv")
+    assert [row["text"] for row in written] == [text for text, _, _ in votes]
+    assert numbers["agreement"] == np.mean([share for _, _, share in votes])
+    assert numbers["vote"].keys() == {*alone["1"].keys()} - {"num_rows"}
+    assert numbers["num_rows"] == len(votes) == 5

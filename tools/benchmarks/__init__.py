@@ -1,0 +1,1 @@
+"""The larger measurements of `tools/bench.py`, a module each."""
