@@ -12,6 +12,9 @@ is kept for the next step, as `tfew train` does.
     train.ia3_tfew_nodrop  the same without dropout
     rank.ia3               choices ranked by mean log-probability, (IA)^3 not folded
     ensemble.five_prompts  the same by five prompts of 100 rows, which vote
+    bank.five_together     an update of five adapters in one program, --batch rows each
+    bank.five_apart        the same five one after the other, timed in turn with it; the
+                           first line's `ratio` is the median of apart / together
 """
 
 import argparse
@@ -22,13 +25,14 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 NAMES = {
     "train": ("train.ia3_tfew", "train.ia3_tfew_nodrop"),
     "rank": ("rank.ia3",),
     "ensemble": ("ensemble.five_prompts",),
+    "bank": ("bank.five_together", "bank.five_apart"),
 }
 
 
@@ -75,9 +79,6 @@ def measure(
     name: str, once: Callable[[], Any], compile_s: float, options: argparse.Namespace
 ) -> None:
     """Times calls of `once`, which returns when its result is there, and prints."""
-    import flax
-    import jax
-
     for _ in range(options.warmup):
         once()
     walls, cpus = [], []
@@ -86,6 +87,23 @@ def measure(
         once()
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
+    report(name, walls, cpus, compile_s, options)
+
+
+def report(
+    name: str,
+    walls: Sequence[float],
+    cpus: Sequence[float],
+    compile_s: float,
+    options: argparse.Namespace,
+    *,
+    rows: int | None = None,
+    **more: Any,
+) -> None:
+    """Prints one measurement; `rows` are those of a call where not `--batch`."""
+    import flax
+    import jax
+
     shapes = {"batch": options.batch, "seq": options.seq}
     shapes |= {"choices": options.choices, "choice_len": options.choice_len}
     versions = {"python": sys.version.split()[0], "jax": jax.__version__}
@@ -100,7 +118,7 @@ def measure(
         "min_s": round(min(walls), 5),
         "cpu_median_s": round(statistics.median(cpus), 5),
         "compile_s": round(compile_s, 3),
-        "examples_per_s": round(options.batch / median, 3),
+        "examples_per_s": round((rows or options.batch) / median, 3),
         "warmup": options.warmup,
         "steps": options.steps,
         "size": options.size,
@@ -110,6 +128,7 @@ def measure(
         "threads": options.threads or len(os.sched_getaffinity(0)),
         "device": jax.devices()[0].device_kind,
         "versions": versions,
+        **more,
     }
     print(json.dumps(record), flush=True)
 
@@ -242,6 +261,16 @@ def main(arguments: list[str] | None = None) -> None:
             bench_train(options, no_dropout, name="train.ia3_tfew_nodrop")
         elif what == "ensemble":
             bench_ensemble(options, config, name="ensemble.five_prompts")
+        elif what == "bank":
+            from benchmarks import bank  # beside this file
+
+            bank.measure(
+                options,
+                config,
+                synthetic_batch=synthetic_batch,
+                compiled=compiled,
+                report=report,
+            )
         else:
             bench_rank(options, config, name="rank.ia3")
 

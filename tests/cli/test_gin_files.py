@@ -34,6 +34,7 @@ ENTRIES = {
     "experiments/compare.gin": experiment.compare,
     "experiments/adaptation_length.gin": experiment.compare,
     "experiments/size.gin": experiment.compare,
+    "experiments/sweep.gin": experiment.sweep,
 }
 REST = {"models": "models/embedded.gin", "methods": "methods/ia3.gin"}
 REST |= {"tasks": "tasks/csv.gin", "runs": "runs/train.gin"}
@@ -121,7 +122,7 @@ def test_the_header_says_what_is_provided_and_required_and_a_command(name):
     assert defined(name) <= provided | by_includes
     assert provided <= defined(name) | by_includes
     assert re.search(
-        r"^# tfew (fewshot|train|eval|infer|compare) --", header(name), re.M
+        r"^# tfew (fewshot|train|eval|infer|compare|sweep) --", header(name), re.M
     )
     assert max(map(len, read(name).splitlines())) <= 88
 

@@ -14,7 +14,7 @@ from tfew_jax import peft
 from tfew_jax.checkpoint import adapter as adapters
 from tfew_jax.checkpoint import run as run_checkpoints
 from tfew_jax.data import fewshot, tasks
-from tfew_jax.experiment import directory, plan, progress, study, tuning
+from tfew_jax.experiment import directory, execution, plan, progress, study, tuning
 
 NUM_STEPS = 6
 
@@ -39,10 +39,15 @@ def experiment_of_two_folds(base, rows):
     )
 
 
-def execute(made, path):
+def execute(made, path, **settings):
     with directory.open_directory(path, settings=made.settings) as opened:
-        return made.execute(
-            opened, progress.Progress(quiet=True), checkpoint_period=2, keep_last=2
+        return execution.execute_study(
+            made,
+            opened,
+            progress.Progress(quiet=True),
+            checkpoint_period=2,
+            keep_last=2,
+            **settings,
         )
 
 

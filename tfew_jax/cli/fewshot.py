@@ -116,6 +116,12 @@ def _add_runs(runs: argparse._ArgumentGroup) -> None:
         "--learning-rate", type=float, metavar="X", help="default the method's"
     )
     runs.add_argument(
+        "--max-together",
+        type=int,
+        metavar="N",
+        help="runs that train at once; default as many as memory allows, 1 on a CPU",
+    )
+    runs.add_argument(
         "--out", default="fewshot_output", metavar="DIR", help="default %(default)s"
     )
     runs.add_argument(
@@ -159,6 +165,7 @@ def config_text(args: argparse.Namespace) -> str:
         "TRAIN_STEPS": args.steps,
         "BATCH_SIZE": args.batch_size,
         "LEARNING_RATE": args.learning_rate,
+        "MAX_TOGETHER": args.max_together,
     }
     task, run, more = _task_and_run(args.task)
     methods = [f"include 'methods/{args.method or 'ia3'}.gin'"]
@@ -254,7 +261,7 @@ def _check_demonstrations(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--demonstrations must be 0 or more, got {args.demonstrations}"
         )
-    for name in ("method", "steps", "batch_size", "learning_rate"):
+    for name in ("method", "steps", "batch_size", "learning_rate", "max_together"):
         if getattr(args, name) is not None:
             flag = name.replace("_", "-")
             raise ValueError(

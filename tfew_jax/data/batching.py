@@ -90,8 +90,20 @@ class TrainBatches:
         buckets: Input lengths that batches are padded to.
     """
 
-    def __init__(self, tokenized: TokenizedRows, batch_size: int, seed: int):
+    def __init__(
+        self,
+        tokenized: TokenizedRows,
+        batch_size: int,
+        seed: int,
+        buckets: Sequence[int] | None = None,
+    ):
         """Checks the rows.
+
+        Args:
+            tokenized: The rows.
+            batch_size: Rows a batch.
+            seed: Of the order and of the templates.
+            buckets: Input lengths to pad to; None for those that suit the rows.
 
         Raises:
             ValueError: There are fewer rows than a batch takes, or a row has no label.
@@ -111,13 +123,17 @@ class TrainBatches:
         self.tokenized = tokenized
         self.batch_size = batch_size
         self.seed = fewshot.check_seed(seed)
-        self.buckets = choose_buckets(
+        self.buckets = tuple(buckets or ()) or choose_buckets(
             tokenized.all_lengths,
             max_length=tokenized.feature_lengths["inputs"],
             batch_size=batch_size,
         )
         # A batch touches few epochs, and the next batch the same ones.
         self._epoch = functools.lru_cache(maxsize=4)(self._make_epoch)
+
+    def padded_to(self, buckets: Sequence[int]) -> "TrainBatches":
+        """The same batches at other lengths, the last of which holds every input."""
+        return TrainBatches(self.tokenized, self.batch_size, self.seed, buckets)
 
     def _make_epoch(self, epoch: int) -> Int[np.ndarray, "2 rows"]:
         """The rows in the order of an epoch, and the template of each."""

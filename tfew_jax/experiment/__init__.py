@@ -5,7 +5,7 @@ What the command line and Python users call. `fewshot` takes rows and a template
 `evaluate` and `infer` use an adapter on more rows, or let several `vote`; `generate`
 and `write_generations` let it write; `evaluate_text` measures what it writes for T5's
 text-to-text tasks. `train_text` trains on these, `pretrain` on token arrays.
-`compare` puts bases and methods side by side.
+`compare` puts bases and methods side by side, `sweep` trains a grid in few programs.
 """
 
 from tfew_jax.experiment.applying import predict
@@ -31,10 +31,13 @@ from tfew_jax.experiment.prepared import Prediction
 from tfew_jax.experiment.pretraining import PretrainResult, new_base, pretrain
 from tfew_jax.experiment.results import FewshotResult, Result
 from tfew_jax.experiment.summary import table as summary_table
+from tfew_jax.experiment.sweeping import sweep
 from tfew_jax.experiment.text_summary import table as text_table
 from tfew_jax.experiment.text_tasks import evaluate_text
 from tfew_jax.experiment.text_training import TextResult, train_text
-from tfew_jax.experiment.tuning import Interrupted, Recipe
+from tfew_jax.experiment.training import Interrupted
+from tfew_jax.experiment.trials import Sweep, Trial, load_sweep
+from tfew_jax.experiment.tuning import Recipe
 from tfew_jax.experiment.voting import Vote, vote
 from tfew_jax.experiment.voting import predict_rows as infer
 from tfew_jax.experiment.voting import score_rows as evaluate
@@ -53,7 +56,9 @@ __all__ = [
     "PretrainResult",
     "Recipe",
     "Result",
+    "Sweep",
     "TextResult",
+    "Trial",
     "Vote",
     "adaptation_lengths",
     "compare",
@@ -66,12 +71,14 @@ __all__ = [
     "load_bank",
     "load_base",
     "load_comparison",
+    "load_sweep",
     "make_base",
     "model_family",
     "new_base",
     "predict",
     "pretrain",
     "summary_table",
+    "sweep",
     "text_prompt",
     "text_table",
     "train",

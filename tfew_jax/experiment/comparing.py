@@ -21,7 +21,7 @@ import jax
 
 from tfew_jax import metrics
 from tfew_jax.data import tasks as tasks_lib
-from tfew_jax.data import token_arrays, tokenized
+from tfew_jax.data import token_arrays
 from tfew_jax.experiment import conditions as conditions_lib
 from tfew_jax.experiment import (
     continuing,
@@ -206,15 +206,8 @@ class _Comparer:
         Raises:
             ValueError: If two have one name, or one has no test rows.
         """
-        most = tokenized.limits_of(self.scoring["lengths"])["inputs"]
-        made = [
-            tasks_lib.get(task)
-            if isinstance(task, str)
-            else task(base.tokenizer, most)
-            if callable(task)
-            else task
-            for task in self.tasks
-        ]
+        lengths = self.scoring["lengths"]
+        made = [jobs.make_task(task, base, lengths) for task in self.tasks]
         conditions_lib.check_names("task", [task.name for task in made])
         for task in made:
             if task.test is None:

@@ -37,6 +37,7 @@ OWN_FILES = (
     *("config.gin", "operative_config.gin", "adapter", "runs", "tensorboard"),
     *("submission", "zero_shot", "final_model"),
     *("bases", "frozen", "comparison.json", "comparison.md", "comparison.png"),
+    "sweep.json",
     SETTINGS,
 )
 

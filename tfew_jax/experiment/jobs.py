@@ -13,10 +13,12 @@ from tfew_jax.data import fewshot as fewshot_data
 from tfew_jax.experiment import (
     applying,
     directory,
+    execution,
     opening,
     plan,
     prepared,
     results,
+    together,
 )
 from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.progress import Progress
@@ -48,6 +50,7 @@ def fewshot(
     learning_rate: float | None = None,
     recipe: Recipe | None = None,
     out: PathLike | None = None,
+    max_together: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> results.FewshotResult:
@@ -77,6 +80,7 @@ def fewshot(
             None for the method's.
         out: Directory for adapter, predictions and records; a run stopped there is
             continued. None keeps the result in memory only.
+        max_together: See `train`.
         overwrite: Replace an earlier run in `out`.
         quiet: Show no progress.
 
@@ -112,6 +116,7 @@ def fewshot(
         seeds=seeds,
         num_shots=num_shots,
         num_folds=num_folds,
+        max_together=max_together,
         overwrite=overwrite,
         quiet=quiet,
     )
@@ -138,6 +143,7 @@ def train(
     variant: str | None = None,
     checkpoint_period: int = 200,
     keep_last: int = 2,
+    max_together: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
     on_start: OnStart | None = None,
@@ -168,6 +174,8 @@ def train(
         variant: What reports call these runs; None for the method's name.
         checkpoint_period: Steps between checkpoints of a run.
         keep_last: Checkpoints that stay beside the best.
+        max_together: Runs that train at once; None for as many as memory allows on an
+            accelerator, and one on a CPU, where several at once are not faster.
         overwrite: Replace an earlier run instead of continuing it.
         quiet: Show no progress.
         on_start: Called with the directory once it is ours.
@@ -177,6 +185,7 @@ def train(
     """
     if checkpoint_period < 1:
         raise ValueError(f"checkpoint_period must be positive, got {checkpoint_period}")
+    together.check_most(max_together)
     task, predict_rows = _task_and_rows(task, predict_rows, base, lengths)
     if initial_adapter is not None:
         initial_adapter = applying.load_adapter(initial_adapter, base)
@@ -202,9 +211,11 @@ def train(
         ),
     )
     execute = functools.partial(
-        study.execute,
+        execution.execute_study,
+        study,
         checkpoint_period=None if model_dir is None else checkpoint_period,
         keep_last=keep_last,
+        max_together=max_together,
     )
     return _execute(
         study,
@@ -303,6 +314,23 @@ def text_prompt(
     )
 
 
+def make_task(
+    task: tasks.Task | tasks.MakeTask | str,
+    base: Base,
+    lengths: Mapping[str, int] | None,
+) -> tasks.Task:
+    """The task itself, of a name or of what makes it for a vocabulary.
+
+    Raises:
+        ValueError: If no task has that name, or its rows cannot be read.
+    """
+    if isinstance(task, str):
+        return tasks.get(task)
+    if callable(task):
+        return task(base.tokenizer, tokenized.limits_of(lengths)["inputs"])
+    return task
+
+
 def _task_and_rows(
     task: tasks.Task | tasks.MakeTask | str,
     predict_rows: prepared.Rows | PathLike | None,
@@ -310,10 +338,7 @@ def _task_and_rows(
     lengths: Mapping[str, int] | None,
 ) -> tuple[tasks.Task, prepared.Rows | None]:
     """The task, made if need be, and the rows to predict, read if need be."""
-    if isinstance(task, str):
-        task = tasks.get(task)
-    elif callable(task):
-        task = task(base.tokenizer, _max_inputs(lengths))
+    task = make_task(task, base, lengths)
     if isinstance(predict_rows, str | os.PathLike):
         predict_rows = sources.load_rows(predict_rows)
     return task, task.predict if predict_rows is None else predict_rows
@@ -346,7 +371,3 @@ def _execute(
                 path / "submission" / "predictions.csv", task.submission(labels)
             )
     return result if kept else dataclasses.replace(result, directory=None)
-
-
-def _max_inputs(lengths: Mapping[str, int] | None) -> int:
-    return (tokenized.FEATURE_LENGTHS | dict(lengths or {}))["inputs"]

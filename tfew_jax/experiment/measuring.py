@@ -40,6 +40,8 @@ class Measurer:
         protocol: How they are scored.
         views: By which templates; the first one's record is the run's own.
         common: What all records say.
+        frozen_scores: What the frozen model says of the rows, by the name of its
+            record; experiments that differ in what is tuned may share it.
     """
 
     base: Base
@@ -48,6 +50,7 @@ class Measurer:
     protocol: plan.Protocol
     views: tuple[View, ...]
     common: dict[str, Any]
+    frozen_scores: dict[str, scoring.Scores] = dataclasses.field(default_factory=dict)
 
     def split_of(self, run: plan.Run) -> prepared.Split:
         """The rows that a run is scored on, and others."""
@@ -72,8 +75,11 @@ class Measurer:
             name = self._zero_shot_name(run, view)
             if name not in records:
                 start = time.monotonic()
-                model = models.T5(self.base.config, None)
-                scored = self._score(model, self.base.params, run, view)
+                if name not in self.frozen_scores:
+                    model = models.T5(self.base.config, None)
+                    scored = self._score(model, self.base.params, run, view)
+                    self.frozen_scores[name] = scored
+                scored = self.frozen_scores[name]
                 record = self.record(name, "zero_shot", run, view, scored)
                 file = pathlib.Path("zero_shot", f"{name.replace('/', '-')}.npz")
                 (path / file).parent.mkdir(exist_ok=True)

@@ -55,7 +55,7 @@ class Progress:
         )
         self._bar: rich.progress.Progress | None = None
         self._task: Any = None
-        self._writer: Any = None
+        self._writers: dict[str, Any] = {}
         self._run, self._num_steps = "", 0
         self._steps_left = 0  # of all runs, this one included
         self._speed = _Speed()
@@ -65,13 +65,32 @@ class Progress:
         self._log(line)
         self._console.print(line, markup=False)
 
+    def events_of(self, name: str) -> pathlib.Path | None:
+        """Directory of the TensorBoard files of a run, where some are written."""
+        return None if self._tensorboard is None else self._tensorboard / name
+
     def plan(self, num_steps: int) -> None:
         """States how many steps all runs together will take from here."""
         self._steps_left = num_steps
 
     @contextlib.contextmanager
-    def run(self, name: str, *, first_step: int, num_steps: int) -> Iterator[None]:
-        """Reports one run, from its first step here to its last."""
+    def run(
+        self,
+        name: str,
+        *,
+        first_step: int,
+        num_steps: int,
+        members: Mapping[str, pathlib.Path | None] | None = None,
+    ) -> Iterator[None]:
+        """Reports one run, or several at once, from their first step here to the last.
+
+        Args:
+            name: Of the run, or of all of them.
+            first_step: Steps done before.
+            num_steps: Steps done at the end.
+            members: Names of several runs with the directory of each one's TensorBoard
+                files; None for one in that of the others.
+        """
         self._run, self._num_steps = name, num_steps
         self._speed.restart()
         line = f"{name}: steps {first_step} to {num_steps}; the first ones compile"
@@ -91,20 +110,33 @@ class Progress:
                 name, total=num_steps, completed=first_step, numbers="compiling"
             )
             self._bar.start()
-        if self._tensorboard is not None:
-            self._writer = _event_writer(self._tensorboard / name, first_step)
+        for member, events in (members or {name: None}).items():
+            events = events or self.events_of(member)
+            if events is not None:
+                self._writers[member] = _event_writer(events, first_step)
         try:
             yield
         finally:
             if self._bar is not None:
                 self._bar.stop()
                 self._bar = None
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            for writer in self._writers.values():
+                writer.close()
+            self._writers = {}
 
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Reports that `step` steps of the run are done."""
+    def step(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        by_member: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        """Reports that `step` steps of the run are done.
+
+        Args:
+            step: Their number.
+            metrics: Numbers by name; means over the members of several.
+            by_member: The same of each of them.
+        """
         self._steps_left -= 1
         self._speed.count()
         every = max(1, self._num_steps // _LINES_PER_RUN)
@@ -117,9 +149,10 @@ class Progress:
             self._log(line)
             if self._bar is None:
                 self._console.print(line, markup=False)
-        if self._writer is not None:
-            for name, value in metrics.items():
-                self._writer.add_scalar(f"train/{name}", value, step)
+        for member, own in (by_member or {self._run: metrics}).items():
+            if (writer := self._writers.get(member)) is not None:
+                for name, value in own.items():
+                    writer.add_scalar(f"train/{name}", value, step)
 
     def scalars(self, name: str, step: int, values: Mapping[str, float]) -> None:
         """Writes numbers of a finished run to TensorBoard."""

@@ -1,16 +1,14 @@
-"""An experiment: all its runs, trained, scored and recorded in one directory.
+"""An experiment: the runs of one task on one base, and what they are made of.
 
 Everything that can be wrong with rows, templates, seeds and sizes shows when a
-`Study` is made, before anything compiles or is written.
+`Study` is made, before anything compiles or is written. `execution` does its runs.
 """
 
 import dataclasses
-import pathlib
-import time
 from typing import Any
 
-from tfew_jax import checkpoint, train
-from tfew_jax.data import batching, sources, tasks
+from tfew_jax import checkpoint
+from tfew_jax.data import batching, tasks
 from tfew_jax.experiment import (
     directory,
     measuring,
@@ -18,11 +16,9 @@ from tfew_jax.experiment import (
     prepared,
     results,
     scoring,
-    summary,
     views,
 )
 from tfew_jax.experiment.base import Base
-from tfew_jax.experiment.progress import Progress
 from tfew_jax.experiment.tuning import Recipe, Tuner
 from tfew_jax.peft import PeftMethod
 
@@ -113,6 +109,8 @@ class Study:
         protocol: plan.Protocol,
         initial: checkpoint.Adapter | None = None,
         variant: str | None = None,
+        splits: prepared.Splits | None = None,
+        frozen_scores: dict[str, scoring.Scores] | None = None,
     ):
         """Prepares rows and runs.
 
@@ -125,6 +123,8 @@ class Study:
             protocol: Which runs, and how rows are scored.
             initial: Adapter of the method that every run starts from.
             variant: What reports call these runs; None for the method's name.
+            splits: What `prepare_splits` made of the same base, task and protocol.
+            frozen_scores: See `Measurer`; of the same as well.
 
         Raises:
             ValueError: If rows, templates, seeds or sizes cannot make an experiment.
@@ -132,11 +132,11 @@ class Study:
         spec = task.spec
         self.base, self.spec, self.protocol = base, spec, protocol
         self.rows, self.predict_rows = task.train, predict_rows
-        self._notes = task.notes
-        self._num_shots = num_shots_of(task, protocol)
+        self._task_notes = task.notes
+        self.num_shots = num_shots_of(task, protocol)
         self.method, self.recipe = method, recipe
 
-        self.splits = prepare_splits(base, task, predict_rows, protocol)
+        self.splits = splits or prepare_splits(base, task, predict_rows, protocol)
         self.runs = runs_of(self.splits, task, protocol)
         self.batches = {run.name: self._batches(run) for run in self.runs}
         self.tuner = Tuner(
@@ -167,6 +167,7 @@ class Study:
                 "num_steps": recipe.num_steps,
                 "config_hash": self.config_hash,
             },
+            frozen_scores={} if frozen_scores is None else frozen_scores,
         )
 
     def _batches(self, run: plan.Run) -> batching.TrainBatches:
@@ -178,163 +179,14 @@ class Study:
                 f"{run.name}: {error} (copies of scored rows are not trained on)"
             ) from error
 
-    def execute(
-        self,
-        path: pathlib.Path,
-        progress: Progress,
-        *,
-        checkpoint_period: int | None,
-        keep_last: int,
-    ) -> results.FewshotResult:
-        """Does what is not done yet of all runs, and sums up.
-
-        Args:
-            path: The directory, locked and of these settings.
-            progress: Where steps are reported.
-            checkpoint_period: Steps between checkpoints.
-            keep_last: Checkpoints of a run that stay beside the best.
-        """
-        records = directory.Records(path / directory.RECORDS)
-        finished = (path / directory.FINISHED).exists()
-        todo = [run for run in self.runs if run.name not in records]
-        if not todo:
-            progress.say(
-                f"{path}: all {len(self.runs)} runs of {self.recipe.num_steps} steps "
-                "are done already"
-            )
+    def notes(self) -> list[str]:
+        """What a user should know before the runs, a line each."""
         labels = self.splits.train.labels.tolist()
-        notes = [*self._notes, *self.splits.notes(), *plan.notes(self.runs, labels)]
-        notes += self.tuner.notes
-        for note in notes if todo else ():
-            progress.say(f"note: {note}")
-        progress.plan(len(todo) * self.recipe.num_steps)
-        for run in self.runs:
-            self.measurer.baselines(run, path, records, progress)
-            if run.name not in records:
-                self._do_run(
-                    run,
-                    path / "runs" / run.name,
-                    records,
-                    progress,
-                    checkpoint_period=checkpoint_period,
-                    keep_last=keep_last,
-                )
-        result = self._sum_up(path, records)
-        if not finished:
-            directory.write_text(path / directory.FINISHED, f"{self.config_hash}\n")
-        return result
+        notes = [*self._task_notes, *self.splits.notes()]
+        return [*notes, *plan.notes(self.runs, labels), *self.tuner.notes]
 
-    def _do_run(
-        self,
-        run: plan.Run,
-        path: pathlib.Path,
-        records: directory.Records,
-        progress: Progress,
-        *,
-        checkpoint_period: int | None,
-        keep_last: int,
-    ) -> None:
-        """Trains, saves, scores and, as the last thing, records one run."""
-        start = time.monotonic()
-        path.mkdir(parents=True, exist_ok=True)
-        try:
-            trainable, first_step = self.tuner.train(
-                self.batches[run.name].batch_at,
-                seed=run.seed,
-                name=run.name,
-                progress=progress,
-                checkpoints=path / "checkpoints" if checkpoint_period else None,
-                checkpoint_period=checkpoint_period,
-                keep_last=keep_last,
-            )
-        except train.NonFiniteLoss as error:
-            places = [sources.where(self.rows[row], row) for row in error.rows]
-            raise FloatingPointError(
-                error.told(run.name, places, checkpoint_period)
-            ) from error
-        seconds = time.monotonic() - start
-        adapter = self.tuner.adapter(
-            trainable, task=self._task(), metadata=self._metadata(run)
-        )
-        adapter.save(path / "adapter")
-        record = self.measurer.measure(
-            run,
-            self.tuner.model,
-            self.tuner.params(trainable),
-            path,
-            records,
-            {
-                "method": self.method.to_dict(),
-                "num_parameters": self.method.num_parameters(self.base.config),
-                "first_step": first_step,
-                "wall_time_s": round(seconds, 3),
-            },
-        )
-        if numbers := record["scores"]:
-            progress.scalars(
-                run.name,
-                self.recipe.num_steps,
-                {f"{run.split}/{k}": numbers[k] for k in ("accuracy", "macro_f1")},
-            )
-            progress.say(f"{run.name}: accuracy {numbers['accuracy']:.3f}")
-        records.append(record)
-
-    def _sum_up(
-        self, path: pathlib.Path, records: directory.Records
-    ) -> results.FewshotResult:
-        kept = plan.kept(self.runs)
-        adapter = checkpoint.load_adapter(
-            path / "runs" / kept.name / "adapter", self.base.config
-        )
-        adapter.save(path / "adapter")
-        predictions = self._predictions(path, adapter)
-        directory.write_predictions(path / "predictions.csv", predictions)
-        weights = path / "adapter" / "adapter.safetensors"
-        names = self.splits.train.tokens.class_names
-        numbers = {
-            "task": self.spec.name,
-            "base": self.base.source,
-            "method": self.method.name,
-            "variant": self.settings["variant"],
-            "protocol": "test rows" if self.splits.test else "cross-validation",
-            "seeds": list(self.protocol.seeds),
-            "num_shots": self._num_shots,
-            "num_steps": self.recipe.num_steps,
-            **summary.summarize(self.measurer.summarized(records), choices=names),
-            "counts": self.splits.counts(),
-            "adapter": {
-                "run": kept.name,
-                "num_parameters": self.method.num_parameters(self.base.config),
-                "num_bytes": weights.stat().st_size,
-            },
-            "config_hash": self.config_hash,
-            "versions": results.versions(),
-        }
-        directory.write_json(path / "summary.json", numbers)
-        return results.FewshotResult(
-            adapter=adapter,
-            summary=numbers,
-            predictions=predictions,
-            records=records.all(),
-            directory=path,
-        )
-
-    def _predictions(
-        self, path: pathlib.Path, adapter: checkpoint.Adapter
-    ) -> list[prepared.Prediction]:
-        if self.splits.predict is not None:
-            return scoring.score_split(
-                self.base,
-                self.splits.predict,
-                adapter=adapter,
-                batch_size=self.protocol.eval_batch_size,
-                normalization=self.protocol.normalization,
-            )
-        first = self.protocol.seeds[0]
-        runs = [run for run in self.runs if run.split and run.seed == first]
-        return self.measurer.predictions(path, runs)
-
-    def _task(self) -> dict[str, Any]:
+    def task_fields(self) -> dict[str, Any]:
+        """What an adapter says of its task."""
         return {
             **self.spec.to_dict(),
             "lengths": dict(self.splits.train.tokens.feature_lengths),
@@ -343,7 +195,8 @@ class Study:
             "target_prefix": self.protocol.target_prefix,
         }
 
-    def _metadata(self, run: plan.Run) -> dict[str, Any]:
+    def metadata(self, run: plan.Run) -> dict[str, Any]:
+        """What the adapter of a run says of how it was made."""
         digests = self.splits.train.digests
         return {
             "base": self.base.source,

@@ -181,7 +181,7 @@ class TextRun:
 
         Raises:
             FloatingPointError: If the loss is not finite.
-            tuning.Interrupted: If the user pressed Ctrl-C; the state is saved.
+            training.Interrupted: If the user pressed Ctrl-C; the state is saved.
         """
         setup, validation = self._setup, self._setup.validation
         self._path.mkdir(parents=True, exist_ok=True)

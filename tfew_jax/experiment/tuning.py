@@ -1,7 +1,8 @@
 """One run: a recipe, a frozen base, batches, and a state that survives a kill.
 
-Programs depend on the base's sizes, the method and the recipe, on neither seed nor
-rows: one `Tuner` serves all runs of an experiment and compiles once for each shape.
+Programs depend on the base's sizes, the arrays of the method and the recipe, on neither
+seed, rows, initial values nor peak rate: one `Tuner` serves all runs of an experiment
+and compiles once for each shape, and so do several that differ in no more.
 """
 
 import contextlib
@@ -9,9 +10,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ import numpy as np
 
 from tfew_jax import checkpoint, losses, models, optim, peft, train
 from tfew_jax.data import batching
-from tfew_jax.experiment import memory
+from tfew_jax.experiment import memory, training
 from tfew_jax.experiment import progress as progress_module
 from tfew_jax.experiment.base import Base
 from tfew_jax.peft import PeftMethod
@@ -109,10 +108,6 @@ class Recipe:
         )
 
 
-class Interrupted(KeyboardInterrupt):
-    """The user asked to stop; what was reached is saved."""
-
-
 class Tuner:
     """Trains adapters of one method over one base by one recipe."""
 
@@ -158,7 +153,8 @@ class Tuner:
             initial.check(base.config, source="the adapter to start from")
         self.model = models.T5(base.config, method)
         self._frozen = train.frozen_half(base.params, method)
-        self._programs = _make_programs(base.config, method, recipe)
+        self._init_trainable = _initializer(base.config, method)
+        self._programs = _make_programs(base.config, *_shared(method, recipe))
 
     def init_state(self, seed: int) -> train.TrainState:
         """The state of a run before its first step."""
@@ -173,7 +169,7 @@ class Tuner:
             own, _ = train.partition(self.base.params, self.method)
             return self._programs.state_of(own)
         key = jax.random.key(seed)
-        own = self._programs.init_trainable(key)
+        own = self._init_trainable(key)
         return self._programs.state_of(self.method.initial(own, key, self._context))
 
     def params(self, trainable: Params) -> Params:
@@ -203,7 +199,7 @@ class Tuner:
         checkpoints: pathlib.Path | None = None,
         checkpoint_period: int | None = None,
         keep_last: int = 2,
-        watch: Callable[[int, train.TrainState], bool | None] | None = None,
+        watch: training.Watch | None = None,
     ) -> tuple[Params, int]:
         """Trains one adapter, from its last checkpoint if there is one.
 
@@ -213,12 +209,9 @@ class Tuner:
             name: Of the run, for messages.
             progress: Where the steps are reported.
             checkpoints: Directory of the run's checkpoints; None keeps none.
-            checkpoint_period: Steps between checkpoints; None for the last only.
+            checkpoint_period: See `training.train_members`, as of the following ones.
             keep_last: How many are kept beside the best.
-            watch: Called with the number of updates and the state, before the first
-                update here and after each, before a checkpoint. It must not keep the
-                state; where it returns True the run ends there, and again where it
-                is started again.
+            watch: Called with the number of updates and the state.
 
         Returns:
             The trainable half, and the step from which this process went on.
@@ -228,58 +221,88 @@ class Tuner:
                 which is good, is kept.
             Interrupted: If the user pressed Ctrl-C; the state is saved.
         """
-        if not self.recipe.loss.reads_wrong_choices:
-            batch_at = functools.partial(_right_choices_at, batch_at)
-        state = self.init_state(seed)
-        manager = None
-        if checkpoints is not None:
-            from tfew_jax.checkpoint import run as run_checkpoints
-
-            manager = run_checkpoints.RunCheckpoints(
-                checkpoints, keep_last=keep_last, keep_best=True
-            )
-            if manager.latest_step() is not None:
-                state = manager.restore(state)
-        first_step = int(np.asarray(state.step)[0])
-        num_steps = self.recipe.num_steps
-        period = checkpoint_period or num_steps
-        steps = train.training_steps(
-            state,
-            self._frozen,
-            batch_at,
-            train.adapter_keys([seed]),
-            step_fn=self._programs.step,
-            num_steps=num_steps,
+        (trained,) = self.train_members(
+            [self.member(seed, name, checkpoints=checkpoints)],
+            self.reads(batch_at),
+            name=name,
+            progress=progress,
+            checkpoint_period=checkpoint_period,
+            keep_last=keep_last,
+            watch=watch,
         )
-        with contextlib.ExitStack() as stack:
-            if manager is not None:
-                stack.callback(manager.close)
-            stack.enter_context(
-                progress.run(name, first_step=first_step, num_steps=num_steps)
+        if trained.trainable is None:
+            assert trained.failure is not None
+            raise trained.failure
+        return trained.trainable, trained.first_step
+
+    def member(self, seed: int, name: str, **more: Any) -> training.Member:
+        """One run of this tuner; see `training.Member`."""
+        return training.Member(
+            name=name,
+            seed=seed,
+            peak_rate=self.recipe.learning_rate,
+            start=functools.partial(self.init_state, seed),
+            **more,
+        )
+
+    def train_members(
+        self,
+        members: Sequence[training.Member],
+        batch_at: Callable[[int], Batch],
+        **settings: Any,
+    ) -> list[training.Trained]:
+        """Trains runs of this tuner, and of others of the same `program`, together.
+
+        Args:
+            members: Each made by `member` of its own tuner.
+            batch_at: The batch of a step as `reads` leaves it, with an adapters axis
+                if there are several members.
+            **settings: Of `training.train_members`.
+
+        Raises:
+            Interrupted: If the user pressed Ctrl-C; the states are saved.
+            MemoryError: If the device has too little memory.
+        """
+        with self._explained_memory(batch_at):
+            return training.train_members(
+                members,
+                batch_at,
+                step_fn=self._programs.step,
+                frozen=self._frozen,
+                num_steps=self.recipe.num_steps,
+                **settings,
             )
-            stop = stack.enter_context(_stop_requested(progress.say))
-            mean_loss = _Mean()
-            stack.enter_context(self._explained_memory(batch_at))
-            if watch is not None and watch(first_step, state):
-                return train.adapter_params(state), first_step
-            for info in steps:
-                state = info.state
-                metrics = {k: float(v[0]) for k, v in info.metrics.items()}
-                progress.step(info.step, metrics)
-                mean_loss.add(metrics["loss"])
-                is_last = info.step == num_steps
-                if watch is not None and watch(info.step, state):
-                    is_last = True
-                is_due = info.step % period == 0 or is_last
-                if manager and (is_due or stop.is_set()):
-                    metric = -mean_loss.take() if is_due else None
-                    manager.save(info.step, state, metric=metric)
-                if is_last:
-                    break
-                if stop.is_set():
-                    kept = f"step {info.step} of {name} is saved" if manager else name
-                    raise Interrupted(f"stopped; {kept}, the same command goes on")
-        return train.adapter_params(state), first_step
+
+    def reads(self, batch_at: Callable[[int], Batch]) -> Callable[[int], Batch]:
+        """Batches of one run without the choices that the loss does not read."""
+        if self.recipe.loss.reads_wrong_choices:
+            return batch_at
+        return functools.partial(_right_choices_at, batch_at)
+
+    @property
+    def program(self) -> Hashable:
+        """What runs must have in common to train together."""
+        return self.base, *_shared(self.method, self.recipe)
+
+    def step_bytes(self, batch: Batch) -> int:
+        """What the compiler says a step needs beside the frozen model.
+
+        Args:
+            batch: With an adapters axis.
+        """
+        num_adapters = len(batch["label"])
+        keys = train.adapter_keys(range(num_adapters))
+        own = jax.eval_shape(self._init_trainable, jax.random.key(0))
+        state = jax.eval_shape(
+            lambda own: self._programs.state_of([own] * num_adapters), own
+        )
+        rates = jnp.ones(num_adapters)
+        step: Any = self._programs.step
+        lowered = step.lower(state, self._frozen, batch, keys, rates)
+        needed = lowered.compile().memory_analysis().temp_size_in_bytes
+        for leaf in jax.tree.leaves((state, batch)):
+            needed += leaf.size * leaf.dtype.itemsize
+        return needed
 
     def _explained_memory(
         self, batch_at: Callable[[int], Batch]
@@ -303,25 +326,19 @@ class Tuner:
         )
 
     def _step_memory(self, batch: Batch) -> str:
-        """What the compiler says a step needs beside the frozen model."""
-        key = jax.random.key(0)
-        own = jax.eval_shape(self._programs.init_trainable, key)
-        state = jax.eval_shape(self._programs.state_of, own)
-        batch = train.stack_batches([batch])
         try:
-            step: Any = self._programs.step
-            lowered = step.lower(state, self._frozen, batch, train.adapter_keys([0]))
-            return memory.size(lowered.compile().memory_analysis().temp_size_in_bytes)
+            has_axis = np.ndim(batch["label"]) > 1
+            batch = batch if has_axis else train.stack_batches([batch])
+            return memory.size(self.step_bytes(batch))
         except Exception:  # the compiler may be out of memory as well
             return "more than is left"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Programs:
-    """What is compiled for a model, a method and a recipe."""
+    """What is compiled for a model, the arrays of a method and a recipe."""
 
-    init_trainable: Callable[[jax.Array], Params]
-    state_of: Callable[[Params], train.TrainState]
+    state_of: Callable[[Params | Sequence[Params]], train.TrainState]
     step: train.StepFn
 
 
@@ -342,54 +359,27 @@ def _make_programs(
         num_steps=recipe.num_steps,
         num_micro_batches=recipe.num_micro_batches,
     )
+    state_of = jax.jit(functools.partial(train.init_state, optimizer=optimizer))
+    return _Programs(state_of, step)
+
+
+@functools.lru_cache(maxsize=16)
+def _initializer(
+    config: models.T5Config, method: PeftMethod
+) -> Callable[[jax.Array], Params]:
+    """The trainable half as the modules of a method initialise it, from a key."""
 
     def init_trainable(key: jax.Array) -> Params:
         params = models.init(config, method, key)  # the frozen half is not computed
         return train.partition(params, method)[0]
 
-    state_of = jax.jit(functools.partial(train.init_state, optimizer=optimizer))
-    return _Programs(jax.jit(init_trainable), state_of, step)
+    return jax.jit(init_trainable)
+
+
+def _shared(method: PeftMethod, recipe: Recipe) -> tuple[PeftMethod, Recipe]:
+    """What a program depends on: neither initial values nor the peak rate."""
+    return method.without_start(), dataclasses.replace(recipe, learning_rate=1.0)
 
 
 def _right_choices_at(batch_at: Callable[[int], Batch], step: int) -> Batch:
     return batching.right_choices(batch_at(step))
-
-
-class _Mean:
-    """Running mean of the losses since the last checkpoint."""
-
-    def __init__(self) -> None:
-        self._sum, self._count = 0.0, 0
-
-    def add(self, value: float) -> None:
-        self._sum, self._count = self._sum + value, self._count + 1
-
-    def take(self) -> float:
-        mean = self._sum / max(self._count, 1)
-        self._sum, self._count = 0.0, 0
-        return mean
-
-
-@contextlib.contextmanager
-def _stop_requested(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """An event that the first SIGINT sets; the second one interrupts at once.
-
-    Signals reach only the main thread; elsewhere the event is never set.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def request(signum: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        say("stopping after this step; press Ctrl-C again to stop at once")
-
-    signal.signal(signal.SIGINT, request)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -220,6 +220,15 @@ class PeftMethod:
         ]
         return f"has {'; '.join(settings)}" if settings else ""
 
+    def without_start(self) -> "PeftMethod":
+        """The same with the default start: equal where the arrays are alike."""
+        defaults = {
+            field.name: field.default
+            for field in dataclasses.fields(self)
+            if field.name in self.start_settings
+        }
+        return dataclasses.replace(self, **defaults)
+
     def to_dict(self) -> dict[str, Any]:
         """Name and settings, as they are saved beside an adapter."""
         settings = dataclasses.asdict(self)

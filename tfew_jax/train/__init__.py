@@ -19,9 +19,11 @@ from tfew_jax.train.state import (
     TrainState,
     adapter_keys,
     adapter_params,
+    adapter_state,
     combine,
     frozen_half,
     init_state,
+    join_states,
     partition,
 )
 from tfew_jax.train.step import StepFn, make_train_step, row_keys
@@ -33,9 +35,11 @@ __all__ = [
     "TrainState",
     "adapter_keys",
     "adapter_params",
+    "adapter_state",
     "combine",
     "frozen_half",
     "init_state",
+    "join_states",
     "make_train_step",
     "partition",
     "row_keys",

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from tfew_jax import types
-from tfew_jax.train.state import TrainState
+from tfew_jax.train.state import TrainState, check_keys, next_step
 from tfew_jax.train.step import StepFn
 
 
@@ -41,10 +41,13 @@ class NonFiniteLoss(FloatingPointError):
         rows: `example_id` of the rows with a loss that is not finite; all rows of
             the batch where only the gradient is not.
         loss: The loss of the batch.
+        failures: All adapters that failed in that step, this one included, where it
+            is raised because none is left.
     """
 
     def __init__(self, *, adapter: int, step: int, rows: list[int], loss: float):
         self.adapter, self.step, self.rows, self.loss = adapter, step, rows, loss
+        self.failures: Mapping[int, NonFiniteLoss] = {adapter: self}
         super().__init__(
             f"the loss of adapter {adapter} is {loss} in step {step}, rows {rows}; the "
             f"state after {step} updates is kept. Check these rows, take a lower "
@@ -101,11 +104,14 @@ def training_steps(
     *,
     step_fn: StepFn,
     num_steps: int,
+    peak_rates: Sequence[float] | None = None,
 ) -> Iterator[StepInfo]:
     """Trains until `num_steps`, from wherever the state is.
 
     The caller logs, evaluates and saves between updates. A state saved and loaded
     continues to the same bits, since batches and keys follow from the step number.
+    Adapters that were saved at different steps may go on together: those ahead wait for
+    the others.
 
     Args:
         state: Where to start. Its buffers are taken over.
@@ -115,6 +121,8 @@ def training_steps(
         keys: Key of each adapter, see `adapter_keys`; one adapter may give one key.
         step_fn: Made by `make_train_step` for the same number of steps.
         num_steps: Updates to have done at the end.
+        peak_rates: What the schedule is multiplied by, for each adapter; None for 1.
+            Other rates compile nothing again.
 
     Yields:
         Each update. Nothing if the state has done all of them.
@@ -122,7 +130,8 @@ def training_steps(
     Raises:
         NonFiniteLoss: When no adapter is left that could go on. Every `StepInfo`
             before it holds a good state.
-        ValueError: If all adapters had failed before.
+        ValueError: If all adapters had failed before, or keys or rates are not for
+            these adapters (see `check_keys`).
     """
     if bool(np.all(state.failed)):
         raise ValueError(
@@ -132,12 +141,18 @@ def training_steps(
     num_adapters = len(state.step)
     if keys.size != num_adapters:
         raise ValueError(f"{keys.size} keys for {num_adapters} adapters; give one each")
+    check_keys(keys)
+    if peak_rates is not None and len(peak_rates) != num_adapters:
+        raise ValueError(
+            f"{len(peak_rates)} rates for {num_adapters} adapters; give one each"
+        )
+    rates = None if peak_rates is None else jnp.asarray(peak_rates, jnp.float32)
     keys = keys.reshape(num_adapters)
     frozen = jax.tree.map(jnp.asarray, frozen)  # once to the device, not every step
-    failed, step = np.asarray(state.failed), int(np.max(state.step))
+    failed, step = np.asarray(state.failed), int(next_step(state))
     batch = None if step >= num_steps else _with_axis(batch_at(step), num_adapters)
     while batch is not None:
-        state, metrics = step_fn(state, frozen, batch, keys)
+        state, metrics = step_fn(state, frozen, batch, keys, rates)
         last_batch, is_last = batch, step + 1 >= num_steps
         # The next batch is made while the device computes.
         batch = None if is_last else _with_axis(batch_at(step + 1), num_adapters)
@@ -154,7 +169,9 @@ def training_steps(
             for adapter in np.flatnonzero(failed & ~had_failed).tolist()
         }
         if failures and failed.all():
-            raise next(iter(failures.values()))
+            error = next(iter(failures.values()))
+            error.failures = failures
+            raise error
         step += 1
         yield StepInfo(step=step, state=state, metrics=metrics, failures=failures)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import traverse_util
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree
 
 from tfew_jax import peft, types
 
@@ -97,6 +97,37 @@ def adapter_keys(seeds: Sequence[int]) -> Key[Array, "adapters"]:
     )
 
 
+def check_keys(keys: Key[Array, "*adapters"]) -> None:
+    """Refuses random numbers that are others beside others.
+
+    Raises:
+        ValueError: If several adapters have keys of `rbg` or `unsafe_rbg`, or JAX makes
+            such keys where none is named.
+    """
+    if keys.size < 2:
+        return
+    default = str(getattr(jax.config, "jax_default_prng_impl", ""))
+    for impl, where in (
+        (str(jax.random.key_impl(keys)), "the keys are"),
+        (default, "jax_default_prng_impl is"),
+    ):
+        if "rbg" in impl:
+            raise ValueError(
+                f"{where} {impl}, whose numbers under vmap are not those of a single "
+                f"run, so that {keys.size} adapters cannot be trained together; take "
+                "threefry2x32 and train.adapter_keys, or train one at a time"
+            )
+
+
+def next_step(state: TrainState) -> Int[Array, ""]:
+    """Updates done by the adapter that has done fewest, of those that have not failed.
+
+    It is the number of the next update; adapters that have done more wait.
+    """
+    never = jnp.iinfo(jnp.int32).max
+    return jnp.min(jnp.where(state.failed, never, state.step))
+
+
 def init_state(
     trainable: types.Params | Sequence[types.Params],
     optimizer: optax.GradientTransformation,
@@ -118,6 +149,20 @@ def init_state(
         opt_state=jax.vmap(optimizer.init)(stacked),
         failed=jnp.zeros(len(trees), bool),
     )
+
+
+def join_states(states: Sequence[TrainState]) -> TrainState:
+    """The state of all adapters of several states, in their order."""
+    if len(states) == 1:
+        return states[0]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states)
+
+
+def adapter_state(state: TrainState, index: int) -> TrainState:
+    """The state of one adapter: what its single run would have, axis included."""
+    if len(state.step) == 1:
+        return state
+    return jax.tree.map(lambda leaf: leaf[index : index + 1], state)
 
 
 def adapter_params(state: TrainState, index: int = 0) -> types.Params:

@@ -1,0 +1,98 @@
+"""Five adapters trained in one program beside the same five, one after the other."""
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+NAMES = ("bank.five_together", "bank.five_apart")
+NUM_ADAPTERS = 5
+
+
+def measure(
+    options: argparse.Namespace,
+    config: Any,
+    *,
+    synthetic_batch: Callable[..., Any],
+    compiled: Callable[..., tuple[Any, float]],
+    report: Callable[..., None],
+) -> None:
+    """Times both in turn and reports a line of each.
+
+    Args:
+        options: Of the command line; `batch` is the rows of one adapter.
+        config: The model.
+        synthetic_batch: Rows for a size of the vocabulary.
+        compiled: A program and the seconds that compiling took.
+        report: Prints a measurement of a name, its wall and CPU seconds, and more.
+    """
+    import jax
+
+    from tfew_jax import losses, models, optim, peft, train
+
+    method = peft.get("ia3")()
+    params = models.init(config, method, jax.random.key(0))
+    trainable, frozen = train.partition(params, method)
+    axes, _ = train.partition(
+        optim.stacked_axes(models.boxed_abstract_params(config, method)), method
+    )
+    optimizer = optim.adafactor(leading_axes=axes)
+    total = options.warmup + options.steps
+    step_fn = train.make_train_step(
+        log_probs_fn=functools.partial(
+            models.token_log_probs, models.T5(config, method)
+        ),
+        loss=losses.TFewLoss(),
+        optimizer=optimizer,
+        schedule=optim.linear_decay(3e-3, total, warmup_steps=0),
+        num_steps=total,
+    )
+    rows = synthetic_batch(options, config.vocab_size)
+
+    def start(seeds: range) -> tuple[Any, ...]:
+        state = train.init_state([trainable for _ in seeds], optimizer)
+        batch = train.stack_batches([rows for _ in seeds])
+        return state, frozen, jax.device_put(batch), train.adapter_keys(seeds)
+
+    together = start(range(NUM_ADAPTERS))
+    apart = [start(range(seed, seed + 1)) for seed in range(NUM_ADAPTERS)]
+    program_of_all, compile_all_s = compiled(step_fn, *together)
+    program_of_one, compile_one_s = compiled(step_fn, *apart[0])
+
+    def step_together() -> None:
+        nonlocal together
+        state, _ = jax.block_until_ready(program_of_all(*together))
+        together = (state, *together[1:])
+
+    def step_apart() -> None:
+        for index, arguments in enumerate(apart):
+            state, _ = jax.block_until_ready(program_of_one(*arguments))
+            apart[index] = (state, *arguments[1:])
+
+    times = _in_turn((step_together, step_apart), options)
+    walls = [[wall for wall, _ in some] for some in times]
+    ratio = statistics.median(a / b for b, a in zip(*walls, strict=True))
+    more = ({"ratio": round(ratio, 4)}, {})
+    for name, some, compile_s, extra in zip(
+        NAMES, times, (compile_all_s, compile_one_s), more, strict=True
+    ):
+        rows_of_call = NUM_ADAPTERS * options.batch
+        measured = tuple(zip(*some, strict=True))
+        report(name, *measured, compile_s, options, rows=rows_of_call, **extra)
+
+
+def _in_turn(
+    ways: tuple[Callable[[], None], ...], options: argparse.Namespace
+) -> list[list[tuple[float, float]]]:
+    """Wall and CPU seconds of each way, called one after the other."""
+    times: list[list[tuple[float, float]]] = [[] for _ in ways]
+    for number in range(options.warmup + options.steps):
+        for once, some in zip(ways, times, strict=True):
+            wall, cpu = time.perf_counter(), time.process_time()
+            once()
+            if number >= options.warmup:
+                elapsed = time.perf_counter() - wall, time.process_time() - cpu
+                some.append(elapsed)
+    return times
