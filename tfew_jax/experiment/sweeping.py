@@ -26,6 +26,7 @@ from tfew_jax.experiment import (
 )
 from tfew_jax.experiment.base import Base
 from tfew_jax.experiment.conditions import Line, PathLike, folder
+from tfew_jax.experiment.progress import Progress
 from tfew_jax.experiment.trials import Sweep, Trial
 
 RUNS = "runs"
@@ -209,7 +210,7 @@ def _points(
 def _execute(
     points: Sequence[_Point],
     path: pathlib.Path,
-    progress: Any,
+    progress: Progress,
     **settings: Any,
 ) -> list[Trial]:
     """Does what is not done yet, and sums up each point."""
@@ -228,8 +229,7 @@ def _execute(
             executions.append(
                 execution.Execution(point.study, own, log, title=point.title)
             )
-        for note in dict.fromkeys(n for p in points for n in p.study.notes()):
-            progress.say(f"note: {note}")
+        _tell(executions, path, progress)
         failures = execution.execute(executions, progress, goes_on=True, **settings)
         return [
             _trial(
@@ -243,6 +243,18 @@ def _execute(
             )
             for point, some in zip(points, executions, strict=True)
         ]
+
+
+def _tell(
+    executions: Sequence[execution.Execution], path: pathlib.Path, progress: Progress
+) -> None:
+    """Says what a user should know before the runs."""
+    if all(some.is_done for some in executions):
+        number = sum(len(some.study.runs) for some in executions)
+        progress.say(f"{path}: all {number} runs are done already")
+        return
+    for note in dict.fromkeys(n for some in executions for n in some.study.notes()):
+        progress.say(f"note: {note}")
 
 
 def _trial(

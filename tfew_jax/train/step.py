@@ -81,12 +81,7 @@ def make_train_step(
         ValueError: If a number is not positive, or later, when a batch comes that
             the micro-batches do not divide.
     """
-    for name, value in (
-        ("num_steps", num_steps),
-        ("num_micro_batches", num_micro_batches),
-    ):
-        if value < 1:
-            raise ValueError(f"{name}={value}; it must be at least 1")
+    _check_positive(num_steps=num_steps, num_micro_batches=num_micro_batches)
 
     def update_one(
         state: TrainState,
@@ -143,6 +138,12 @@ def make_train_step(
         return jax.tree.map(lambda leaf: leaf[None], result)
 
     return jax.jit(update, donate_argnums=0)
+
+
+def _check_positive(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name}={value}; it must be at least 1")
 
 
 def row_keys(
