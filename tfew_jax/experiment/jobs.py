@@ -175,7 +175,7 @@ def train(
         checkpoint_period: Steps between checkpoints of a run.
         keep_last: Checkpoints that stay beside the best.
         max_together: Runs that train at once; None for as many as memory allows on an
-            accelerator, and one on a CPU, where several at once are not faster.
+            accelerator, and one on a CPU.
         overwrite: Replace an earlier run instead of continuing it.
         quiet: Show no progress.
         on_start: Called with the directory once it is ours.

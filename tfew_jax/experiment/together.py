@@ -73,8 +73,7 @@ def make_groups(
     Args:
         jobs: All of them, also those that are done.
         max_together: The most at once. None for as many as memory allows, which is
-            told, on an accelerator, and for one on a CPU, where several at once are
-            not faster.
+            told, on an accelerator, and for one on a CPU.
         say: Shows a line.
     """
     alike: dict[Hashable, list[Job]] = {}
