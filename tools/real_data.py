@@ -3,7 +3,7 @@
     python tools/real_data.py --data DIR --out DIR [--only trec,agnews,sst2,rte,cb]
         [--base DIR] [--random-weights] [--steps N] [--learning-rate X]
         [--method ia3|prompt|full] [--setting NAME=VALUE] [--adapter DIR]
-        [--losses both,no_unlikelihood,no_length_normalized,lm_only]
+        [--vote] [--losses both,no_unlikelihood,no_length_normalized,lm_only]
 
 `DIR` of --data holds `classification/{trec,agnews,sst2}`, `tfew_splits/{rte,cb}` and
 `superglue_32shot_and_dev/{RTE,CB}`; the embedded tasks' names need none. Each seed of
@@ -16,6 +16,10 @@ theirs.
 
 The protocol is T-Few's: promptsource's templates for the set's own task (`tfew
 templates fetch` gets them), a random one for each row in training and in scoring.
+--vote lets the adapters of all seeds vote on the test rows afterwards, rendered by the
+first template, and prints their mean, the best and the vote; not for AG News, whose
+seeds have test rows of their own.
+
 --losses names the losses of T-Few's ablation (Table 3 of the paper) to tune with, each
 in a directory of its own; `tfew report` compares them. A run that was stopped goes on
 where it was.
@@ -181,6 +185,30 @@ def run(
     return records
 
 
+def row_of_votes(
+    name: str, base: experiment.Base, data: pathlib.Path, out: pathlib.Path
+) -> str:
+    """Accuracy of the seeds' adapters alone and together, as a row of Markdown.
+
+    Raises:
+        ValueError: If the set has other test rows for every seed.
+    """
+    (task, *others) = make_tasks(name, data).values()
+    if others:
+        raise ValueError(f"the seeds of {name} have no test rows in common to vote on")
+    numbers = experiment.evaluate(
+        output_dir=out / "vote",
+        base=base,
+        task=task,
+        adapter=[out / "runs" / f"seed-{seed}" / "adapter" for seed in SEEDS],
+    )
+    cells = [
+        f"{numbers[kind]['accuracy']:.3f}"
+        for kind in ("mean_of_members", "best_of_members", "vote", "mean_probability")
+    ]
+    return "| " + " | ".join([name, *cells, f"{numbers['agreement']:.3f}"]) + " |"
+
+
 def make_method(name: str, settings: list[str]) -> peft.PeftMethod:
     """The method of that name with settings such as "length=20".
 
@@ -224,6 +252,7 @@ def main() -> None:
     parser.add_argument("--method", default="ia3")
     parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--adapter", type=pathlib.Path, default=None)
+    parser.add_argument("--vote", action="store_true")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float)
     args = parser.parse_args()
@@ -238,7 +267,7 @@ def main() -> None:
     if args.random_weights:
         folder = args.base or base_lib.EMBEDDED
         base = random_base(base, folder / "sentencepiece.model")
-    lines = []
+    lines, votes = [], []
     for name in args.only.split(","):
         for loss_name in args.losses.split(","):
             out = args.out / (name if loss_name == "both" else f"{name}-{loss_name}")
@@ -246,10 +275,18 @@ def main() -> None:
             records = run(name, base, args.data, out, recipe, loss_name, **tuning)
             title = name if loss_name == "both" else f"{name}, {LOSSES[loss_name][0]}"
             lines.append(row_of_table(title, name, records))
+            if args.vote:
+                votes.append(row_of_votes(name, base, args.data, out))
     title = TITLES.get(args.method, args.method)
     print(f"| set | zero-shot | {title} | majority | TF-IDF | floor |")
     print("|---|---|---|---|---|---|")
     print("\n".join(lines))
+    if votes:
+        print(
+            "\n| set | mean of five | best of five | vote | mean probability | agree |"
+        )
+        print("|---|---|---|---|---|---|")
+        print("\n".join(votes))
 
 
 if __name__ == "__main__":

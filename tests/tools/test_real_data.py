@@ -53,3 +53,32 @@ def test_a_method_takes_settings_from_the_command_line():
     assert (method.length, method.init) == (20, "uniform")
     with pytest.raises(ValueError, match="unknown settings"):
         real_data.make_method("ia3", ["length=20"])
+
+
+def test_a_vote_is_shown_beside_its_members(
+    folder, promptsource_directory, monkeypatch
+):
+    monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
+    asked = {}
+
+    def evaluate(**given):
+        asked.update(given)
+        numbers = ("mean_of_members", "best_of_members", "vote", "mean_probability")
+        scores = {name: {"accuracy": i / 10} for i, name in enumerate(numbers)}
+        return {**scores, "agreement": 0.75}
+
+    monkeypatch.setattr(real_data.experiment, "evaluate", evaluate)
+    line = real_data.row_of_votes("trec", None, folder, folder / "out")
+    assert line == "| trec | 0.000 | 0.100 | 0.200 | 0.300 | 0.750 |"
+    assert [path.parts[-2] for path in asked["adapter"]] == [
+        f"seed-{seed}" for seed in real_data.SEEDS
+    ]
+    assert asked["task"].test == [{"text": "How many ?", "label_coarse": 4}]
+
+
+def test_seeds_with_test_rows_of_their_own_cannot_vote(
+    folder, promptsource_directory, monkeypatch
+):
+    monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
+    with pytest.raises(ValueError, match="no test rows in common"):
+        real_data.row_of_votes("agnews", None, folder, folder / "out")
