@@ -12,17 +12,21 @@ def readme(repository):
     return (repository / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs(readme, tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    code, num_changed = re.subn(r"num_steps=50\b", "num_steps=2", code)
+def test_the_python_examples_run(readme, tmp_path, monkeypatch, capsys):
+    first, second = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    first, num_changed = re.subn(r"num_steps=50\b", "num_steps=2", first)
     assert num_changed == 1  # tests compute slowly
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(first, "README.md", "exec"), names)
     assert names["result"].summary["tuned"]["n"] == 5
     assert (tmp_path / "my_adapter").is_dir()
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split()[0] in ("bad", "good")
+
+    exec(compile(second, "README.md", "exec"), names)
+    assert len(names["mixed"]) == 3
+    assert float(capsys.readouterr().out) in (0.5, 1.0)
 
 
 def test_every_file_and_folder_that_the_readme_names_exists(readme, repository):

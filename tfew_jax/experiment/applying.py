@@ -10,6 +10,7 @@ import numpy as np
 
 from tfew_jax import checkpoint, interop
 from tfew_jax.data import fewshot, sources, tasks, tokenized
+from tfew_jax.experiment import base as base_lib
 from tfew_jax.experiment import directory, prepared, results, scoring, summary
 from tfew_jax.experiment.base import Base
 
@@ -297,9 +298,13 @@ def load_adapter(
 def adapter_path(path: PathLike) -> pathlib.Path:
     """Where an adapter lies, given its path or the directory of a finished run.
 
+    "embedded" are the (IA)^3 vectors that were pre-trained for the embedded base.
+
     Raises:
         ValueError: If the run is not finished.
     """
+    if str(path) == "embedded":
+        return base_lib.PRETRAINED_IA3
     path = pathlib.Path(path).expanduser()
     if not (path / directory.SETTINGS).exists():
         return path

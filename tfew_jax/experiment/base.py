@@ -21,6 +21,7 @@ from tfew_jax.experiment import memory
 from tfew_jax.types import Params
 
 EMBEDDED = pathlib.Path(tfew_jax.__file__).parent / "assets" / "base"
+PRETRAINED_IA3 = EMBEDDED.parent / "pretrained_ia3"  # vectors for that base
 _SAMPLED = 64  # values of each array that tell two models apart
 
 
