@@ -15,6 +15,9 @@ is kept for the next step, as `tfew train` does.
     bank.five_together     an update of five adapters in one program, --batch rows each
     bank.five_apart        the same five one after the other, timed in turn with it; the
                            first line's `ratio` is the median of apart / together
+    mixed.one_adapter      logits of 32 rows whatever --batch, one (IA)^3 for all
+    mixed.each_row_its_own the same with 32 adapters in a bank, timed in turn; the
+                           `ratio` is the median of each_row_its_own / one_adapter
 """
 
 import argparse
@@ -33,6 +36,7 @@ NAMES = {
     "rank": ("rank.ia3",),
     "ensemble": ("ensemble.five_prompts",),
     "bank": ("bank.five_together", "bank.five_apart"),
+    "mixed": ("mixed.one_adapter", "mixed.each_row_its_own"),
 }
 
 
@@ -220,15 +224,55 @@ def bench_rank(options: argparse.Namespace, config: Any, *, name: str) -> None:
     )
 
 
-def bench_ensemble(options: argparse.Namespace, config: Any, *, name: str) -> None:
+def _train(options: argparse.Namespace, config: Any) -> None:
+    with_dropout, without = NAMES["train"]
+    bench_train(options, config, name=with_dropout)
+    no_dropout = dataclasses.replace(config, dropout_rate=0.0)
+    bench_train(options, no_dropout, name=without)
+
+
+def _rank(options: argparse.Namespace, config: Any) -> None:
+    (name,) = NAMES["rank"]
+    bench_rank(options, config, name=name)
+
+
+def _mixed(options: argparse.Namespace, config: Any) -> None:
+    from benchmarks import mixed  # beside this file
+
+    mixed.measure(options, config, compiled=compiled, report=report)
+
+
+def _ensemble(options: argparse.Namespace, config: Any) -> None:
     """The vote of several prompts on a batch."""
     import jax
     from benchmarks import ensemble
 
+    (name,) = NAMES["ensemble"]
     score, params = ensemble.scorer(config)
     batch = synthetic_batch(options, config.vocab_size)
     program, compile_s = compiled(jax.jit(score), params, batch)
     measure(name, lambda: ensemble.vote(program(params, batch)), compile_s, options)
+
+
+def _bank(options: argparse.Namespace, config: Any) -> None:
+    from benchmarks import bank
+
+    bank.measure(
+        options,
+        config,
+        synthetic_batch=synthetic_batch,
+        compiled=compiled,
+        report=report,
+    )
+
+
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace, Any], None]] = {
+    "train": _train,
+    "rank": _rank,
+    "mixed": _mixed,
+    "ensemble": _ensemble,
+    "bank": _bank,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -254,25 +298,8 @@ def main(arguments: list[str] | None = None) -> None:
         dtype=options.dtype,
         scan_layers=options.layers == "scanned",
     )
-    no_dropout = dataclasses.replace(config, dropout_rate=0.0)
     for what in options.what.split(","):
-        if what == "train":
-            bench_train(options, config, name="train.ia3_tfew")
-            bench_train(options, no_dropout, name="train.ia3_tfew_nodrop")
-        elif what == "ensemble":
-            bench_ensemble(options, config, name="ensemble.five_prompts")
-        elif what == "bank":
-            from benchmarks import bank  # beside this file
-
-            bank.measure(
-                options,
-                config,
-                synthetic_batch=synthetic_batch,
-                compiled=compiled,
-                report=report,
-            )
-        else:
-            bench_rank(options, config, name="rank.ia3")
+        MEASUREMENTS[what](options, config)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,10 @@ class Bank(Mapping[str, Adapter]):
         )
 
     def index(
-        self, rows: Sequence[str | int | None], *, places: Sequence[str] | None = None
+        self,
+        rows: Sequence[str | int | np.integer | None],
+        *,
+        places: Sequence[str] | None = None,
     ) -> Int[np.ndarray, "batch"]:
         """The `adapter_index` of a batch.
 
