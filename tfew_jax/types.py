@@ -12,6 +12,7 @@ The dimension words of every annotation in this library:
     vocab          rows of the embedding table
     layers         stacked layers of the encoder or the decoder
     adapters       sets of method parameters over one frozen model
+    members        adapters that all answer the same rows
     prompt, rank   learned positions; inner size of low-rank methods
 """
 

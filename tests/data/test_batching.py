@@ -240,3 +240,14 @@ def test_buckets_are_the_cheapest_of_all_that_could_be_chosen(lengths, batch_siz
     rivals = itertools.combinations(sizes[:-1], len(buckets) - 1)
     assert cost(buckets) <= min(cost((*r, sizes[-1])) for r in rivals) + 1e-9
     assert len(buckets) <= batching.MAX_BUCKETS
+
+
+def test_every_row_stands_once_for_each_member_of_an_ensemble():
+    batch = {
+        "encoder_input_tokens": np.array([[5, 1], [6, 1], [1, 0]]),
+        "example_id": np.array([3, 0, -1]),
+    }
+    (found,) = batching.for_members([batch], [4, 2], num_rows=5)
+    assert found["encoder_input_tokens"][:, 0].tolist() == [5, 6, 1, 5, 6, 1]
+    assert found["adapter_index"].tolist() == [4, 4, 4, 2, 2, 2]
+    assert found["example_id"].tolist() == [3, 0, -1, 8, 5, -1]

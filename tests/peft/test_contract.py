@@ -300,7 +300,9 @@ def test_a_method_says_whether_it_acts_in_the_encoder(name):
     )
     encode = jax.jit(
         lambda params: models.T5(CONFIG, method).apply(
-            {"params": params}, BATCH["encoder_input_tokens"], method="encode"
+            {"params": params},
+            jnp.asarray(BATCH["encoder_input_tokens"]),
+            method="encode",
         )
     )
     before, after = (encode(each)[0] for each in (params, moved(method, params)))
