@@ -13,8 +13,8 @@ is kept for the next step, as `tfew train` does.
     rank.ia3               choices ranked by mean log-probability, (IA)^3 not folded
     ensemble.five_prompts  the same by five prompts of 100 rows, which vote
     bank.five_together     an update of five adapters in one program, --batch rows each
-    bank.five_apart        the same five one after the other, timed in turn with it; the
-                           first line's `ratio` is the median of apart / together
+    bank.five_apart        the same five one after the other, timed in turn; the first
+                           line's `ratio` is the median of five_apart / five_together
     mixed.one_adapter      logits of 32 rows whatever --batch, one (IA)^3 for all
     mixed.each_row_its_own the same with 32 adapters in a bank, timed in turn; the
                            `ratio` is the median of each_row_its_own / one_adapter

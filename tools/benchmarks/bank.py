@@ -2,10 +2,10 @@
 
 import argparse
 import functools
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
+
+from benchmarks import turns
 
 NAMES = ("bank.five_together", "bank.five_apart")
 NUM_ADAPTERS = 5
@@ -71,28 +71,14 @@ def measure(
             state, _ = jax.block_until_ready(program_of_one(*arguments))
             apart[index] = (state, *arguments[1:])
 
-    times = _in_turn((step_together, step_apart), options)
-    walls = [[wall for wall, _ in some] for some in times]
-    ratio = statistics.median(a / b for b, a in zip(*walls, strict=True))
-    more = ({"ratio": round(ratio, 4)}, {})
-    for name, some, compile_s, extra in zip(
-        NAMES, times, (compile_all_s, compile_one_s), more, strict=True
-    ):
+    times = turns.in_turn(
+        (step_together, step_apart), warmup=options.warmup, steps=options.steps
+    )
+    of_all, of_one = times
+    ratio = round(turns.paired_ratio(of_one.walls, of_all.walls), 4)
+    cpu_ratio = round(turns.paired_ratio(of_one.cpus, of_all.cpus), 4)
+    extras = ({"ratio": ratio, "cpu_ratio": cpu_ratio}, {})
+    seconds = (compile_all_s, compile_one_s)
+    for name, some, compile_s, extra in zip(NAMES, times, seconds, extras, strict=True):
         rows_of_call = NUM_ADAPTERS * options.batch
-        measured = tuple(zip(*some, strict=True))
-        report(name, *measured, compile_s, options, rows=rows_of_call, **extra)
-
-
-def _in_turn(
-    ways: tuple[Callable[[], None], ...], options: argparse.Namespace
-) -> list[list[tuple[float, float]]]:
-    """Wall and CPU seconds of each way, called one after the other."""
-    times: list[list[tuple[float, float]]] = [[] for _ in ways]
-    for number in range(options.warmup + options.steps):
-        for once, some in zip(ways, times, strict=True):
-            wall, cpu = time.perf_counter(), time.process_time()
-            once()
-            if number >= options.warmup:
-                elapsed = time.perf_counter() - wall, time.process_time() - cpu
-                some.append(elapsed)
-    return times
+        report(name, *some, compile_s, options, rows=rows_of_call, **extra)
