@@ -68,3 +68,10 @@ def test_texts_that_templates_cut_are_counted(base):
     uncut = dataclasses.replace(spec, dialect="uncut")
     split = prepared.prepare(rows, uncut, base.tokenizer, lengths=None)
     assert split.counts()["num_cut_texts"] == 0
+
+
+def test_the_vectors_of_the_package_fit_the_embedded_base():
+    base = experiment.load_base()
+    adapter = applying.load_adapter("embedded", base)
+    assert adapter.method.name == "ia3"
+    assert adapter.metadata["base_fingerprint"] == base.weights_fingerprint
