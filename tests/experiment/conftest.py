@@ -1,11 +1,15 @@
 """A toy base, rows about films, and a result of each protocol, made once."""
 
 import json
+import pathlib
 import random
+import sys
 
 import pytest
 
 from tfew_jax import experiment
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))  # bank_of_tasks
 
 TEMPLATE = "Review: {{text}} Sentiment? ||| {{answer_choices[label]}}"
 CHOICES = "bad ||| good"

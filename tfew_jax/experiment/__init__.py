@@ -2,13 +2,13 @@
 
 What the command line and Python users call. `fewshot` takes rows and a template;
 `train` is the same in full, and `text_prompt` shows rows in the input instead.
-`evaluate` and `infer` use an adapter on more rows, or let several `vote`; `generate`
-and `write_generations` let it write; `evaluate_text` measures what it writes for T5's
-text-to-text tasks. `train_text` trains on these, `pretrain` on token arrays.
-`compare` puts bases and methods side by side, `sweep` trains a grid in few programs.
+`evaluate` and `infer` use an adapter on more rows, or let several `vote`; `predict` and
+`infer_bank` also take many, each row its own; `generate` and `write_generations` let one
+write; `evaluate_text` measures what it writes for T5's text-to-text tasks. `train_text`
+trains on these, `pretrain` on token arrays. `compare` puts bases and methods side by
+side, `sweep` trains a grid in few programs.
 """
 
-from tfew_jax.experiment.applying import predict
 from tfew_jax.experiment.banks import load_bank
 from tfew_jax.experiment.base import Base, load_base, make_base
 from tfew_jax.experiment.comparing import compare
@@ -27,6 +27,7 @@ from tfew_jax.experiment.generating import (
     write_generations,
 )
 from tfew_jax.experiment.jobs import fewshot, text_prompt, train
+from tfew_jax.experiment.mixed import infer_bank, predict
 from tfew_jax.experiment.prepared import Prediction
 from tfew_jax.experiment.pretraining import PretrainResult, new_base, pretrain
 from tfew_jax.experiment.results import FewshotResult, Result
@@ -68,6 +69,7 @@ __all__ = [
     "generate",
     "illegal_outputs",
     "infer",
+    "infer_bank",
     "load_bank",
     "load_base",
     "load_comparison",

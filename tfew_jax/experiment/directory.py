@@ -138,13 +138,18 @@ def write_predictions(
     """Writes row (from 0), prediction and the score of every choice as CSV.
 
     The columns are `score:TEXT` where all rows have the same choices, else
-    `score_0`, `score_1` ...; what a row does not have is left empty.
+    `score_0`, `score_1` ...; what a row does not have is left empty. Rows of several
+    adapters name theirs behind their number.
     """
     names = choice_columns("score", [p.choices for p in predictions])
+    is_mixed = any(p.adapter is not None for p in predictions)
     rows = []
     for p in predictions:
-        rows.append([p.row, p.prediction, *choice_cells(p.scores, len(names))])
-    write_table(path, ["row", "prediction", *names], rows)
+        adapter = [p.adapter] if is_mixed else []
+        scores = choice_cells(p.scores, len(names))
+        rows.append([p.row, *adapter, p.prediction, *scores])
+    adapter = ["adapter"] if is_mixed else []
+    write_table(path, ["row", *adapter, "prediction", *names], rows)
 
 
 def choice_columns(what: str, choices: Sequence[Sequence[str]]) -> list[str]:

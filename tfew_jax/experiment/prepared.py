@@ -179,6 +179,7 @@ class Prediction:
         label: Its index.
         choices: The choices.
         scores: The score of every choice, higher is likelier.
+        adapter: The name of the adapter, where it was one of several.
     """
 
     row: int
@@ -186,6 +187,7 @@ class Prediction:
     label: int
     choices: tuple[str, ...]
     scores: tuple[float, ...]
+    adapter: str | None = None
 
 
 def make_predictions(
