@@ -13,9 +13,10 @@ PACKAGE = ROOT / "tfew_jax"
 ORDER = [
     *("types", "sharding", "peft", "models", "losses", "text_metrics", "data"),
     *("optim", "checkpoint", "interop", "train", "metrics", "evaluate", "experiment"),
-    *("report", "compile", "inspection", "t5x_plugin", "cli"),
+    *("serving", "report", "compile", "inspection", "t5x_plugin", "cli"),
 ]
 HEAVY = ("tensorflow", "seqio", "torch", "transformers", "peft")
+HTTP = ("starlette", "uvicorn", "h11", "anyio")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
@@ -72,6 +73,13 @@ def test_only_seqio_modules_import_tensorflow_or_a_peer(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_only_http_modules_import_what_the_extra_serve_brings(path):
+    tops = {n.split(".")[0] for n in imports(ast.parse(path.read_text()), path)}
+    is_http = part_of(path) == "serving" and path.name.startswith("http_")
+    assert is_http or not tops & set(HTTP)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_files_are_at_most_a_page_and_named_by_concept(path):
     assert len(path.read_text().splitlines()) <= 400
     assert path.stem not in ("utils", "util", "helpers", "misc", "common")
@@ -94,16 +102,16 @@ import importlib, pkgutil, sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {HEAVY!r}:
+        if name.split(".")[0] in {HEAVY + HTTP!r}:
             raise ModuleNotFoundError(name + " is blocked", name=name)
 
 sys.meta_path.insert(0, Blocker())
 import tfew_jax
 names = [m.name for m in pkgutil.walk_packages(tfew_jax.__path__, "tfew_jax.")]
 for name in names:
-    if not name.rsplit(".", 1)[-1].startswith("seqio_"):
+    if not name.rsplit(".", 1)[-1].startswith(("seqio_", "http_")):
         importlib.import_module(name)
-assert not set({HEAVY!r}) & set(sys.modules)
+assert not set({HEAVY + HTTP!r}) & set(sys.modules)
 print(len(names))
 """
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from tfew_jax.checkpoint import Bank, compose
     from tfew_jax.experiment import fewshot, load_bank, load_base, predict, vote
     from tfew_jax.interop import load_adapter
+    from tfew_jax.serving import Server
 
 __version__ = "0.1.0"
 __all__ = [
     "Bank",
+    "Server",
     "compose",
     "fewshot",
     "load_adapter",
@@ -31,6 +33,7 @@ __all__ = [
 
 _MODULES = {
     "Bank": "tfew_jax.checkpoint",
+    "Server": "tfew_jax.serving",
     "compose": "tfew_jax.checkpoint",
     "fewshot": "tfew_jax.experiment",
     "load_adapter": "tfew_jax.interop",

@@ -393,7 +393,7 @@ def test_demonstrations_leave_records_and_predictions(arguments, tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    "command", ["", "fewshot", "train", "eval", "infer", "inspect", "params"]
+    "command", ["", "fewshot", "train", "eval", "infer", "serve", "inspect", "params"]
 )
 def test_help_explains_each_command(command, capsys):
     with pytest.raises(SystemExit) as stop:

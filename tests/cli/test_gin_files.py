@@ -6,7 +6,7 @@ import re
 import gin
 import pytest
 
-from tfew_jax import experiment, models
+from tfew_jax import experiment, models, serving
 from tfew_jax.cli import configuration, main, packaged
 from tfew_jax.peft import prompt
 
@@ -31,6 +31,7 @@ ENTRIES = {
     "runs/eval_text.gin": experiment.evaluate_text,
     "runs/infer.gin": experiment.infer,
     "runs/infer_bank.gin": experiment.infer_bank,
+    "runs/serve.gin": serving.serve,
     "runs/generate.gin": experiment.write_generations,
     "experiments/compare.gin": experiment.compare,
     "experiments/adaptation_length.gin": experiment.compare,
@@ -125,7 +126,7 @@ def test_the_header_says_what_is_provided_and_required_and_a_command(name):
     assert defined(name) <= provided | by_includes
     assert provided <= defined(name) | by_includes
     assert re.search(
-        r"^# tfew (fewshot|train|eval|infer|compare|sweep) --", header(name), re.M
+        r"^# tfew (fewshot|train|eval|infer|serve|compare|sweep) --", header(name), re.M
     )
     assert max(map(len, read(name).splitlines())) <= 88
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from tfew_jax import checkpoint
-from tfew_jax.data import fewshot, sources, tokenized, tokenizer
+from tfew_jax.data import fewshot, patterns, sources, tokenized, tokenizer
 from tfew_jax.experiment import applying
 
 OWN_FIELDS = ("template", "choices")
@@ -92,6 +92,14 @@ class RowTask:
             normalization=self._carried.normalization,
         )
 
+    def fixed_targets(self) -> Int[np.ndarray, "choices target_length"] | None:
+        """Token ids of choices that are the same for all rows, else None."""
+        [text] = self._spec.choices
+        if any(mark in text for mark in ("{{", "{%")):
+            return None
+        choices = tuple(part.strip() for part in text.split(patterns.SEPARATOR))
+        return self._targets(choices)
+
     def _spell_choices(
         self, choices: tuple[str, ...]
     ) -> Int[np.ndarray, "choices target_length"]:
@@ -162,6 +170,12 @@ class RowTasks:
             )
         columns = {k: value for k, value in row.items() if k not in OWN_FIELDS}
         return self._own_task(row, name, place).spell(columns, place=place)
+
+    def fixed_targets(self) -> list[Int[np.ndarray, "_ _"]]:
+        """Token ids of the choices of each adapter that has the same for all rows."""
+        tasks = [task for _, task in self._by_adapter.values() if task is not None]
+        found = [task.fixed_targets() for task in tasks]
+        return [targets for targets in found if targets is not None]
 
     def _read(self, name: str, adapter: checkpoint.Adapter) -> RowTask | None:
         if adapter.task is None:
