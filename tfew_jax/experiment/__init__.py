@@ -2,11 +2,11 @@
 
 What the command line and Python users call. `fewshot` takes rows and a template;
 `train` is the same in full, and `text_prompt` shows rows in the input instead.
-`evaluate` and `infer` use an adapter on more rows, or let several `vote`; `predict` and
-`infer_bank` also take many, each row its own; `generate` and `write_generations` let one
-write; `evaluate_text` measures what it writes for T5's text-to-text tasks. `train_text`
-trains on these, `pretrain` on token arrays. `compare` puts bases and methods side by
-side, `sweep` trains a grid in few programs.
+`evaluate` and `infer` use an adapter on more rows, or let several `vote`; `predict`
+and `infer_bank` also take many, each row its own; `generate` and `write_generations`
+let one write; `evaluate_text` measures what it writes for T5's text-to-text tasks.
+`train_text` trains on these, `pretrain` on token arrays. `compare` puts bases and
+methods side by side, `sweep` trains a grid in few programs.
 """
 
 from tfew_jax.experiment.banks import load_bank
