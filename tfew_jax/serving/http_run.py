@@ -54,12 +54,17 @@ def run(app: ASGIApp, sock: socket.socket) -> None:
     Raises:
         KeyboardInterrupt: After SIGINT.
     """
-    # uvicorn raises the signals that it got once more when all is done.
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    # uvicorn raises the signals that it got once more when all is done. SIGINT has no
+    # effect then in a process that a shell started in the background.
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: None),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
     try:
         _make(app).run(sockets=[sock])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
