@@ -1,6 +1,7 @@
 """A bank with all that a batch needs of it, which never changes."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,12 @@ class Snapshot:
         Args:
             adapter: None for the frozen model alone, which is always there.
         """
-        if adapter is None:
-            return 0
-        found = enumerate(self.bank.values(), start=1)
-        return next((slot for slot, other in found if other is adapter), None)
+        return 0 if adapter is None else self._slots.get(id(adapter))
+
+    @functools.cached_property
+    def _slots(self) -> dict[int, int]:
+        """Slots by the identity of the adapters, which the bank keeps alive."""
+        slots: dict[int, int] = {}
+        for slot, adapter in enumerate(self.bank.values(), start=1):
+            slots.setdefault(id(adapter), slot)
+        return slots
