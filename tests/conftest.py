@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
@@ -43,6 +44,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tfew_jax")
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Not tests/ itself, whose folder peft would stand in for a library that is not there.
+sys.path.insert(0, str(_ROOT / "tests" / "common"))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from one_line import error_of
 
 import tfew_jax
 from tfew_jax.cli import fewshot, main
@@ -70,18 +71,6 @@ def table(path):
 
 def run(*argv):
     return main.main([str(word) for word in argv])
-
-
-def error_of(capsys, *argv):
-    """The one line that a failing command prints."""
-    capsys.readouterr()
-    try:
-        status = run(*argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
 
 
 def test_fewshot_leaves_all_that_it_promises(finished):

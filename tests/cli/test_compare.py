@@ -2,6 +2,7 @@
 
 import json
 
+import one_line
 import pytest
 
 from tfew_jax import experiment
@@ -47,10 +48,7 @@ def arguments(files, given):
 
 
 def error_of(capsys, files, given):
-    capsys.readouterr()
-    assert main.main(arguments(files, given)) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    return one_line.error_of(capsys, *arguments(files, given))
 
 
 def test_one_command_leaves_table_chart_runs_and_configuration(given, tmp_path, capsys):

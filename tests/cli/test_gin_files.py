@@ -37,6 +37,7 @@ ENTRIES = {
     "experiments/adaptation_length.gin": experiment.compare,
     "experiments/size.gin": experiment.compare,
     "experiments/sweep.gin": experiment.sweep,
+    "experiments/five_sets.gin": experiment.sweep,
 }
 REST = {"models": "models/embedded.gin", "methods": "methods/ia3.gin"}
 REST |= {"tasks": "tasks/csv.gin", "runs": "runs/train.gin"}

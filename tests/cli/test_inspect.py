@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import one_line
 import pytest
 
 from tfew_jax import checkpoint, interop, models
@@ -19,14 +20,7 @@ def run(*argv):
 
 
 def error_of(capsys, *argv):
-    capsys.readouterr()
-    try:
-        status = run(*argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    return one_line.error_of(capsys, "inspect", *argv)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import one_line
 import pytest
 
 from tfew_jax.cli import main
@@ -14,13 +15,7 @@ def run(*argv):
 
 
 def error_of(capsys, *argv):
-    try:
-        status = run(*argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    return one_line.error_of(capsys, "params", *argv)
 
 
 def test_without_arguments_it_is_table_4_and_the_methods(capsys):

@@ -1,6 +1,7 @@
 """`tfew fewshot --task` with the papers' sets and RAFT: the configuration it writes."""
 
 import pytest
+from one_line import error_of
 
 from tfew_jax import experiment
 from tfew_jax.cli import configuration, fewshot, main, packaged
@@ -9,13 +10,6 @@ from tfew_jax.data import benchmarks, raft
 
 def config_text(*flags):
     return fewshot.config_text(main.make_parser().parse_args(["fewshot", *flags]))
-
-
-def error_of(capsys, *arguments):
-    assert main.main([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    return lines[0]
 
 
 @pytest.mark.parametrize("name", benchmarks.names())

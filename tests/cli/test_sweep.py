@@ -2,6 +2,7 @@
 
 import json
 
+import one_line
 import pytest
 
 from tfew_jax.cli import main
@@ -43,10 +44,7 @@ def arguments(given):
 
 
 def error_of(capsys, given):
-    capsys.readouterr()
-    assert main.main(arguments(given)) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    return one_line.error_of(capsys, *arguments(given))
 
 
 def test_one_command_leaves_table_runs_and_configuration(given, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import one_line
 import pytest
 
 from tfew_jax.cli import main
@@ -99,14 +100,7 @@ def output_of(capsys, *argv):
 
 
 def error_of(capsys, *argv):
-    capsys.readouterr()
-    try:
-        status = run(*argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    return one_line.error_of(capsys, "tasks", *argv)
 
 
 def test_list_has_every_kind_once(capsys):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import one_line
 import pytest
 
 from tfew_jax.cli import main
@@ -72,14 +73,7 @@ def output_of(capsys, *argv):
 
 
 def error_of(capsys, *argv):
-    capsys.readouterr()
-    try:
-        status = run(*argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    return one_line.error_of(capsys, "templates", *argv)
 
 
 def test_fetch_says_where_and_how_many_and_when_it_was_done(make_archive, capsys):

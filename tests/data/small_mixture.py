@@ -1,7 +1,5 @@
 """A mixture of two small sets: its templates, raw rows and P3's export of them."""
 
-import pytest
-
 from tfew_jax.data import p3
 
 PLACE = "SET/train{.parquet,.jsonl,.csv,.tsv}"
@@ -60,10 +58,3 @@ EXPORT = {
     "colours_say_it": [exported_row("Say 0", "red"), exported_row("Say 2", "blue")],
     "numbers_v1.0_after": [exported_row(f"After {n}?", f"{n + 1}") for n in range(12)],
 }
-
-
-def message_of(function, *args, **kwargs):
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)

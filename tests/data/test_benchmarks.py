@@ -1,14 +1,12 @@
 """The held-out sets, from tiny copies in each set's official form."""
 
-import csv
-import json
-import pathlib
-import subprocess
-import sys
+import functools
 
+import one_line
 import pytest
+from official_rows import write_file
 
-from tfew_jax.data import benchmarks, fewshot, sources
+from tfew_jax.data import benchmarks
 
 NLI = {"premise": "It rained all day.", "hypothesis": "It was wet."}
 SPANS = {"span1_index": 0, "span1_text": "Ann", "span2_index": 3, "span2_text": "she"}
@@ -180,23 +178,7 @@ OFFICIAL = [
 ]
 
 
-def write(path: pathlib.Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        path.write_text(lines, encoding="utf-8")
-
-
-def message_of(function, *args, **kwargs) -> str:
-    with pytest.raises(benchmarks.BenchmarkError) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+message_of = functools.partial(one_line.message_of, error=benchmarks.BenchmarkError)
 
 
 def test_every_set_has_an_official_copy_here():
@@ -209,7 +191,7 @@ def test_every_set_has_an_official_copy_here():
 def test_official_rows_become_the_fields_of_templates(
     tmp_path, name, split, file, row, expected
 ):
-    write(tmp_path / file, [row])
+    write_file(tmp_path / file, [row])
     (found,) = benchmarks.load(name, split, tmp_path)
     assert dict(found) == expected
     assert found.where.endswith(("line 1", "line 2"))
@@ -228,16 +210,8 @@ def test_the_protocol_is_the_papers():
 
 
 def test_unlabelled_test_rows_have_the_label_minus_one(tmp_path):
-    write(tmp_path / "RTE/test.jsonl", [{**NLI, "idx": 0}])
+    write_file(tmp_path / "RTE/test.jsonl", [{**NLI, "idx": 0}])
     assert benchmarks.load("rte", "test", tmp_path)[0]["label"] == -1
-
-
-@pytest.mark.parametrize("seed", [0, 1, 32, 42, 1024])
-@pytest.mark.parametrize("name", ["rte", "cb"])
-def test_draws_are_t_fews_published_files_to_the_letter(shared, name, seed):
-    drawn = benchmarks.draw(name, shared / "data" / "classification", seed=seed)
-    published = benchmarks.published(name, shared / "data" / "tfew_splits", seed=seed)
-    assert [dict(row) for row in drawn] == [dict(row) for row in published]
 
 
 @pytest.mark.parametrize("name", ["copa", "wsc", "wic", "rte", "cb", "boolq"])
@@ -250,49 +224,6 @@ def test_development_sets_have_the_official_size_and_the_fields_of_the_shots(
     assert len(rows) == benchmarks.get(name).splits["validation"].num_rows
     shots = benchmarks.published(name, shared / "data" / "tfew_splits", seed=0)
     assert {tuple(sorted(row)) for row in [*rows, *shots]} == {tuple(sorted(rows[0]))}
-
-
-@pytest.mark.parametrize("name", benchmarks.names())
-def test_all_published_files_are_draws_from_as_many_rows_as_is_official(shared, name):
-    known = benchmarks.get(name)
-    num_rows = known.splits[known.train].num_rows
-    files = (shared / "data" / "tfew_splits" / name).glob("*/*_seed.jsonl")
-    for file in files:
-        published = [row["idx"] for row in sources.load_rows(file)]
-        seed = int(file.name.removesuffix("_seed.jsonl"))
-        drawn = fewshot.draw_shots(range(num_rows), known.num_shots, seed)
-        assert drawn.tolist() == published
-
-
-def test_a_training_file_in_another_order_is_refused(tmp_path):
-    labels = ["entailment", "not_entailment"] * 1245
-    rows = [{**NLI, "label": label, "idx": n} for n, label in enumerate(labels)]
-    write(tmp_path / "RTE/train.jsonl", rows)
-    benchmarks.draw("rte", tmp_path, seed=0)
-    rows[3], rows[4] = rows[4], rows[3]
-    write(tmp_path / "RTE/train.jsonl", rows)
-    message = message_of(benchmarks.draw, "rte", tmp_path, seed=0)
-    assert "line 4 has the number 4, expected 3" in message
-    assert benchmarks.draw("rte", tmp_path, seed=0, allow_partial_train=True)
-
-
-def test_a_training_file_of_another_size_is_refused(tmp_path):
-    rows = [
-        {**NLI, "label": label, "idx": n}
-        for n, label in enumerate(["entailment", "not_entailment"] * 20)
-    ]
-    write(tmp_path / "RTE/train.jsonl", rows)
-    message = message_of(benchmarks.draw, "rte", tmp_path, seed=0)
-    assert "40 rows" in message and "2490" in message
-    assert "--allow_partial_train" in message
-    drawn = benchmarks.draw("rte", tmp_path, seed=0, allow_partial_train=True)
-    assert len(drawn) == 32
-    assert all(isinstance(row, sources.Row) for row in drawn)
-
-
-def test_the_fewglue_rows_under_the_official_name_are_refused(shared):
-    folder = shared / "data" / "superglue_32shot_and_dev"
-    assert "32 rows" in message_of(benchmarks.draw, "rte", folder, seed=0)
 
 
 def test_what_is_not_there_is_said_with_where_to_get_it(tmp_path):
@@ -318,14 +249,16 @@ def test_what_is_not_there_is_said_with_where_to_get_it(tmp_path):
 )
 def test_a_row_of_another_form_is_named_with_its_line(tmp_path, row, expected):
     good = {**NLI, "label": "entailment", "idx": 0}
-    write(tmp_path / "rte/val.jsonl", [good, row])
+    write_file(tmp_path / "rte/val.jsonl", [good, row])
     message = message_of(benchmarks.load, "rte", "validation", tmp_path)
     assert expected in message and "line 2" in message
 
 
 def test_labels_of_hellaswag_may_be_the_hubs_texts(tmp_path):
     case = next(case for case in OFFICIAL if case[0] == "h-swag")
-    write(tmp_path / case[2], [{**case[3], "label": n} for n in ("2", 3, "", None)])
+    write_file(
+        tmp_path / case[2], [{**case[3], "label": n} for n in ("2", 3, "", None)]
+    )
     rows = benchmarks.load("h-swag", "train", tmp_path)
     assert [row["label"] for row in rows] == [2, 3, -1, -1]
 
@@ -349,7 +282,7 @@ def test_a_field_of_another_type_is_named_with_its_line(
     tmp_path, name, change, expected
 ):
     case = next(case for case in OFFICIAL if case[0] == name)
-    write(tmp_path / case[2], [case[3], {**case[3], **change}])
+    write_file(tmp_path / case[2], [case[3], {**case[3], **change}])
     message = message_of(benchmarks.load, name, case[1], tmp_path)
     assert expected in message and ("line 2" in message or "line 3" in message)
 
@@ -359,31 +292,9 @@ def test_an_empty_name_of_a_directory_is_no_source():
     assert "the name is empty" in message
 
 
-def test_published_subsets_have_as_many_labelled_rows_as_their_folder_says(tmp_path):
-    rows = [{**NLI, "label": n % 2, "idx": n} for n in range(4)]
-    folder = tmp_path / "rte" / "4_shot"
-    write(folder / "0_seed.jsonl", rows)
-    found = benchmarks.published("rte", tmp_path, seed=0, num_shots=4)
-    assert [dict(row) for row in found] == rows
-    assert "32_shot" in message_of(benchmarks.published, "rte", tmp_path, seed=0)
-    for wrong, expected in (
-        (rows[:3], "3 rows, expected 4"),
-        ([*rows[:3], {**rows[3], "label": -1}], "line 4: not a row of rte (no label"),
-        ([*rows[:3], {**NLI, "idx": 3}], "line 4: not a row of rte (no label"),
-        ([*rows[:3], {**rows[3], "label": "1"}], "label is '1', expected a whole"),
-    ):
-        write(folder / "0_seed.jsonl", wrong)
-        assert expected in message_of(
-            benchmarks.published, "rte", tmp_path, seed=0, num_shots=4
-        )
-    write(folder / "0_seed.jsonl", [{**row, "label": 0} for row in rows])
-    with pytest.raises(ValueError, match="all rows have the label 0"):
-        benchmarks.published("rte", tmp_path, seed=0, num_shots=4)
-
-
 def test_hellaswag_rows_need_four_endings(tmp_path):
     case = next(case for case in OFFICIAL if case[0] == "h-swag")
-    write(tmp_path / case[2], [{**case[3], "endings": ENDINGS[:3]}])
+    write_file(tmp_path / case[2], [{**case[3], "endings": ENDINGS[:3]}])
     assert "3 endings" in message_of(benchmarks.load, "h-swag", "train", tmp_path)
 
 
@@ -404,7 +315,7 @@ def test_spans_of_wsc_stand_in_the_text_as_they_do_in_wsc_fixed(tmp_path):
         }
         for n, (span, index) in enumerate(spans)
     ]
-    write(tmp_path / "WSC/train.jsonl", rows)
+    write_file(tmp_path / "WSC/train.jsonl", rows)
     found = [row["span1_text"] for row in benchmarks.load("wsc", "train", tmp_path)]
     assert found == ["the bag of flour", "the bag of flour", "he", "Kim, Lu"]
 
@@ -413,67 +324,3 @@ def test_the_spans_of_the_official_dev_rows_stand_in_their_texts(shared):
     folder = shared / "data" / "superglue_32shot_and_dev"
     for row in benchmarks.load("wsc", "validation", folder):
         assert row["span1_text"] in row["text"] and row["span2_text"] in row["text"]
-
-
-def write_parquet(path: pathlib.Path, rows: list[dict]) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow (extra data)")
-    from pyarrow import parquet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-
-
-def test_official_files_come_before_the_mirrors_in_one_directory(tmp_path):
-    train = tmp_path / "super_glue/rte/train-00000-of-00001.parquet"
-    write_parquet(train, [{**NLI, "idx": 0, "label": 1}])
-    assert "parquet" in benchmarks.load("rte", "train", tmp_path)[0].where
-    write(tmp_path / "rte/train.jsonl", [{**NLI, "idx": 0, "label": "entailment"}])
-    (row,) = benchmarks.load("rte", "train", tmp_path)
-    assert row["label"] == 0 and "jsonl" in row.where
-    assert benchmarks.load("rte", "train", f"hub:{tmp_path}")[0]["label"] == 1
-    message = message_of(benchmarks.load, "rte", "train", f"tfds:{tmp_path}")
-    assert "super_glue/rte/VERSION" in message and "parquet" not in message
-
-
-def test_a_set_found_nowhere_says_what_was_looked_for_in_each_source(tmp_path):
-    message = message_of(benchmarks.load, "anli-r2", "validation", tmp_path)
-    for part in (
-        "anli_v1.0/R2/dev.jsonl",
-        "TFDS: anli/r2/VERSION with a split validation",
-        "facebook/anli: plain_text/dev_r2-*.parquet",
-        "github.com/facebookresearch/anli",
-    ):
-        assert part in message
-
-
-def test_storycloze_of_the_hub_is_refused_with_where_to_ask_for_it():
-    message = message_of(benchmarks.load, "storycloze", "test", "hub:")
-    assert "no parquet files" in message and "on request" in message
-
-
-def test_a_training_split_of_the_hub_of_another_size_is_refused(tmp_path):
-    rows = [{**NLI, "label": n % 2, "idx": n} for n in range(40)]
-    write_parquet(tmp_path / "rte/train/0000.parquet", rows)
-    message = message_of(benchmarks.draw, "rte", f"hub:{tmp_path}", seed=0)
-    assert "40 rows" in message and "--allow_partial_train" in message
-    options = {"seed": 0, "allow_partial_train": True}
-    drawn = benchmarks.draw("rte", f"hub:{tmp_path}", **options)
-    assert len(drawn) == 32 and "0000.parquet, row" in drawn[0].where
-
-
-def test_official_files_are_read_without_the_packages_of_the_mirrors(tmp_path):
-    write(tmp_path / "rte/val.jsonl", [{**NLI, "idx": 0, "label": "entailment"}])
-    script = (
-        "import sys\n"
-        "from tfew_jax.data import benchmarks\n"
-        "benchmarks.load('rte', 'validation', sys.argv[1])\n"
-        "heavy = {'tensorflow', 'tensorflow_datasets', 'pyarrow', 'huggingface_hub'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"

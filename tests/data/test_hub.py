@@ -4,6 +4,7 @@ import pathlib
 import sys
 
 import pytest
+from one_line import message_of
 
 from tfew_jax.data import benchmarks, hub, sources
 
@@ -20,13 +21,6 @@ def row(n: int) -> dict:
 def write(path: pathlib.Path, numbers) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pyarrow.Table.from_pylist([row(n) for n in numbers]), path)
-
-
-def message_of(function, *args) -> str:
-    with pytest.raises(ValueError) as caught:
-        function(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(

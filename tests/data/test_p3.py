@@ -10,7 +10,8 @@ from tfew_jax.data import p3, promptsource_archive
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from small_mixture import AFTER, COLOURS, IS_IT, SMALL, TASKS, message_of
+from one_line import message_of
+from small_mixture import AFTER, COLOURS, IS_IT, SMALL, TASKS
 
 
 def test_the_mixtures_hold_t0s_sets_each_the_one_before():

@@ -11,7 +11,8 @@ from tfew_jax.data import p3, p3_mixture, p3_rows
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from small_mixture import AFTER, IS_IT, PLACE, ROWS, SMALL, message_of
+from one_line import message_of
+from small_mixture import AFTER, IS_IT, PLACE, ROWS, SMALL
 
 
 def test_a_mixture_without_rows_of_a_set_says_what_it_lacks(

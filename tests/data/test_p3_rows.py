@@ -12,6 +12,7 @@ from tfew_jax.data import p3, p3_mixture, p3_rows, tables
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+from one_line import message_of
 from small_mixture import (
     AFTER,
     EXPORT,
@@ -20,7 +21,6 @@ from small_mixture import (
     SMALL,
     TASKS,
     exported_row,
-    message_of,
 )
 
 

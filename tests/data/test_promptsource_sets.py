@@ -1,6 +1,7 @@
 """Files of templates, read without running what they name."""
 
 import pytest
+from one_line import message_of
 
 from tfew_jax.data import promptsource_archive, promptsource_sets
 from tfew_jax.data.promptsource import Metadata
@@ -36,13 +37,6 @@ def write(folder, text, name="colours/warm"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def message_of(call, *args, **options):
-    with pytest.raises(ValueError) as caught:
-        call(*args, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_templates_are_indexed_by_the_order_of_their_names(tmp_path):

@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 
+import one_line
 import pytest
 
 from tfew_jax.data import raft, tokenizer
@@ -48,11 +50,7 @@ def write(root, name, labels, shown, *, title="Faster adders"):
         table.writerow(["Old adders", "Add & Co", 51])
 
 
-def message_of(function, *args, **kwargs) -> str:
-    with pytest.raises(raft.RaftError) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+message_of = functools.partial(one_line.message_of, error=raft.RaftError)
 
 
 def test_a_prompt_is_instruction_fields_in_column_order_and_label(folder, words):

@@ -9,6 +9,7 @@ import unittest.mock
 
 import numpy as np
 import pytest
+from one_line import message_of
 
 from tfew_jax.data import benchmarks, official, seqio_tfds
 
@@ -19,13 +20,6 @@ def describe(folder: pathlib.Path, splits=("train",)) -> pathlib.Path:
     text = json.dumps({"name": "x", "splits": [{"name": name} for name in splits]})
     (folder / "dataset_info.json").write_text(text, encoding="utf-8")
     return folder
-
-
-def message_of(function, *args, **kwargs) -> str:
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")

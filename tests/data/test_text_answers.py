@@ -1,13 +1,7 @@
 import pytest
+from one_line import message_of
 
 from tfew_jax.data import text_answers, text_to_text
-
-
-def message_of(function, *args, **kwargs):
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_an_output_is_a_class_to_the_letter_or_invalid():

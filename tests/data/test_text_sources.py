@@ -11,19 +11,13 @@ import sys
 import unittest.mock
 
 import pytest
+from one_line import message_of
 
 from tfew_jax.data import mirrors, text_rows, text_to_text
 
 SETS = list(mirrors.TEXT_MIRRORS)
 DEV = (1, 4)  # of the seven rows that MRPC's training and validation rows were
 PAIRS = [(f'"A {n}" was', f"B {n} wás ", n % 2) for n in range(7)]
-
-
-def message_of(function, *args) -> str:
-    with pytest.raises(ValueError) as caught:
-        function(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def passages(split: str) -> list[dict]:

@@ -1,7 +1,9 @@
+import functools
 import itertools
 import json
 
 import numpy as np
+import one_line
 import pytest
 
 from tfew_jax.data import objectives, packing, token_arrays, tokenizer
@@ -124,11 +126,7 @@ def test_arrays_are_small_on_disk_and_found_again(written, vocabulary):
     assert (tokens.dtype, segments.dtype) == (np.uint16, np.uint8)
 
 
-def message_of(function, *args, **options):
-    with pytest.raises(token_arrays.TokenArraysError) as error:
-        function(*args, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+message_of = functools.partial(one_line.message_of, error=token_arrays.TokenArraysError)
 
 
 def test_finished_arrays_are_not_written_over(written, vocabulary):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import one_line
 import pytest
 
 from tfew_jax.cli import main
@@ -20,13 +21,7 @@ def run(*argv):
 
 
 def error_of(capsys, *argv):
-    try:
-        status = run(*argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    return one_line.error_of(capsys, "report", *argv)
 
 
 def test_the_table_is_printed(runs, capsys):
