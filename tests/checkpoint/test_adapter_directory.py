@@ -2,7 +2,9 @@ import dataclasses
 import json
 
 import numpy as np
+import one_line
 import pytest
+import wrong_tasks
 from safetensors.numpy import load_file, save_file
 
 from tfew_jax import checkpoint, interop
@@ -67,6 +69,27 @@ def test_settings_that_cannot_be_read_are_an_error(changes, message, saved):
         checkpoint.load_adapter(saved)
     assert "tfew_adapter.json" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("changes", "message"), wrong_tasks.CASES)
+def test_a_task_or_metadata_that_cannot_be_read_is_an_error(changes, message, saved):
+    edit(saved, **changes)
+    error = one_line.message_of(checkpoint.load_adapter, saved)
+    assert "tfew_adapter.json: " in error and message in error
+
+
+def test_a_task_that_cannot_be_read_is_not_saved(adapter, tmp_path):
+    broken = dataclasses.replace(adapter, task={"normalization": "median"})
+    error = one_line.message_of(broken.save, tmp_path / "broken")
+    assert "normalization of the task must be 'mean' or 'sum'" in error
+
+
+def test_a_task_may_leave_open_what_has_a_default(adapter, tmp_path):
+    task = {"lengths": None, "label_column": None, "template_names": None, "own": 5}
+    dataclasses.replace(adapter, task=task, metadata={}).save(tmp_path / "open")
+    edit(tmp_path / "open", metadata=None)
+    loaded = checkpoint.load_adapter(tmp_path / "open")
+    assert (loaded.task, loaded.metadata) == (task, {})
 
 
 def test_vectors_of_other_sites_than_the_method_are_named(saved):

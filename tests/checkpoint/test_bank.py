@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -72,6 +73,29 @@ def test_adapters_that_come_and_go_leave_the_shapes_as_they_are(
     assert bank.names == ("a", "b", "c")  # a bank never changes
 
 
+def test_a_bank_keeps_its_shapes_when_the_longest_prompt_goes(config, make_adapter):
+    long = make_adapter(config, "prompt", length=5, decoder_length=2)
+    short = make_adapter(config, "prompt", length=1, init="uniform")
+    bank = checkpoint.Bank(adapters={"long": long, "short": short})
+    for other in (
+        bank.remove("long"),
+        bank.remove("long").rename("short", "b").add("c", short),
+        bank.replace("long", short),
+    ):
+        assert other.method == bank.method
+        assert layout.shapes_of(other.params) == layout.shapes_of(bank.params)
+    arrays = layout.flatten(bank.remove("long").params)
+    assert arrays["encoder_input/prompt/length"].tolist() == [0, 1, 0]
+    assert arrays["decoder_input/prompt/length"].tolist() == [0, 0, 0]
+    assert bank.remove("long").select(["short"]).method.length == 1
+
+
+def test_an_adapter_is_replaced_in_its_slot(bank, adapters):
+    other = bank.replace("b", adapters["a"])
+    assert other.names == bank.names and other["b"] is adapters["a"]
+    assert other.method == bank.method and other.capacity == 4
+
+
 def test_rows_name_their_adapter_or_its_slot_or_none(bank):
     index = bank.index(["c", "__base__", None, 1, np.int64(3), "c"])
     assert index.dtype == np.int32 and index.tolist() == [3, 0, 0, 1, 3, 3]
@@ -103,6 +127,7 @@ def test_changes_that_cannot_be_are_refused(bank, adapters):
         (lambda: bank.add("a", adapters["a"]), "has an adapter 'a'; remove it first"),
         (lambda: bank.add("__base__", adapters["a"]), "'__base__' is no name for an"),
         (lambda: bank.add("", adapters["a"]), "'' is no name for an adapter"),
+        (lambda: bank.replace("z", adapters["a"]), "unknown adapter 'z'; known: a, b"),
         (lambda: bank.remove("z"), "unknown adapter 'z'; known: a, b, c"),
         (lambda: bank.select(["a"]).remove("a"), "holds at least one adapter"),
         (lambda: bank.rename("z", "y"), "unknown adapter 'z'; known: a, b, c"),
@@ -117,6 +142,13 @@ def test_changes_that_cannot_be_are_refused(bank, adapters):
     ):
         with pytest.raises(ValueError, match=message):
             change()
+
+
+def test_a_name_that_is_no_text_is_refused(adapters, monkeypatch):
+    """A number would be read as a slot."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it
+    with pytest.raises(ValueError, match="3 is no name for an adapter; names are text"):
+        checkpoint.Bank(adapters={3: adapters["a"]})
 
 
 def test_adapters_of_another_model_or_method_are_named(bank, config, make_adapter):

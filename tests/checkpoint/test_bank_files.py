@@ -4,7 +4,9 @@ import dataclasses
 import json
 
 import numpy as np
+import one_line
 import pytest
+import wrong_tasks
 from safetensors.numpy import load_file, save_file
 
 import tfew_jax
@@ -130,6 +132,13 @@ def test_an_adapter_that_does_not_fit_its_description_is_named(changes, message,
     with pytest.raises(ValueError, match=message) as error:
         checkpoint.load_bank(saved)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("changes", "message"), wrong_tasks.CASES)
+def test_a_task_or_metadata_that_cannot_be_read_is_named(changes, message, saved):
+    edit_adapter(saved, 2, **changes)
+    error = one_line.message_of(checkpoint.load_bank, saved)
+    assert "tfew_bank.json, adapter a: " in error and message in error
 
 
 def test_an_array_that_is_missing_or_not_finite_is_named(saved):

@@ -336,3 +336,12 @@ def test_packed_arrays_are_refused_before_anything_is_read(base, tmp_path):
         experiment.pretrain(
             model_dir=tmp_path, base=base, arrays="nowhere", method="prompt"
         )
+
+
+def test_banks_of_equal_lengths_are_equal_whatever_the_prompts_started_from():
+    """A bank's method is part of what compiled programs are found by."""
+    of_text = prompt.Prompt(length=2, init="text", init_text="a film")
+    of_numbers = prompt.Prompt(length=2, init="uniform", init_range=(0.0, 1.0))
+    expected = prompt.Prompt(length=2, num_adapters=3)
+    assert of_text.bank([of_numbers], 3) == expected
+    assert of_numbers.bank([of_text], 3) == expected

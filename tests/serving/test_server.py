@@ -335,6 +335,15 @@ def test_a_longer_bank_is_compiled_before_it_is_used(base, marked, quick, mark):
         assert server.metrics()["compilations"] == 2
 
 
+def test_a_server_of_a_full_bank_has_free_slots(base, marked, quick, mark):
+    with serving.Server(base, marked.select("abc"), max_wait=0.0) as server:
+        server.predict([ROW], "a")
+        for name in "def":
+            server.add_adapter(name, mark(5))
+        assert server.predict([ROW], "f")[0].scores[0] == 5
+        assert server.metrics()["compilations"] == 1
+
+
 def test_warm_up_covers_what_the_tasks_of_the_bank_need(base):
     bank = bank_of_tasks.make_bank(base)
     tasks = row_tasks.RowTasks(bank, base.tokenizer)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfew_jax import peft
-from tfew_jax.checkpoint import files, layout, model, tensors
+from tfew_jax.checkpoint import described, files, layout, model, tensors
 from tfew_jax.models.config import T5Config
 from tfew_jax.peft import PeftMethod
 from tfew_jax.types import Params
@@ -51,8 +51,9 @@ class Adapter:
 
         Raises:
             ValueError: If an array is missing, unexpected, of another shape or not
-                finite.
+                finite, or task or metadata cannot be read.
         """
+        described.check(self.task, self.metadata, source=source)
         if self.method.num_adapters is not None:
             raise ValueError(
                 f"{source} holds {self.method.num_adapters} adapters; "
@@ -112,8 +113,9 @@ def load_adapter(directory: str | Path, config: T5Config | None = None) -> Adapt
         config: Sizes of the model that it is to be used with.
 
     Raises:
-        ValueError: If a file is missing, cut off or newer, the method is unknown, or
-            the arrays are not finite or do not fit the method and the model.
+        ValueError: If a file is missing, cut off or newer, the method is unknown, task
+            or metadata cannot be read, or the arrays are not finite or do not fit the
+            method and the model.
     """
     directory = Path(directory)
     path = directory / SETTINGS
@@ -122,6 +124,7 @@ def load_adapter(directory: str | Path, config: T5Config | None = None) -> Adapt
         raise ValueError(f"{path} does not describe a tfew_jax adapter")
     files.check_version(content, newest=VERSION, path=path)
     method = read_method(content.get("method"), source=str(path))
+    said = described.read(content, source=str(path))
     weights = directory / WEIGHTS
     with tensors.open_file(weights) as file:
         flat = {n: tensors.cast(file.read(n), "float32") for n in file.shapes}
@@ -129,8 +132,7 @@ def load_adapter(directory: str | Path, config: T5Config | None = None) -> Adapt
         method=method,
         params=layout.unflatten(flat),
         config=model.read_config(content.get("model"), path=path),
-        task=content.get("task"),
-        metadata=content.get("metadata") or {},
+        **said,
     )
     adapter.check(source=str(weights))
     if config is not None:

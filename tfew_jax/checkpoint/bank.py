@@ -4,7 +4,7 @@ A bank holds adapters of one method by name. Its arrays lead with an `adapters` 
 from which each row takes its adapter's by `adapter_index`: one forward pass, whatever
 the mix. Slot 0 is `__base__`, the frozen model alone. Free slots, which change nothing
 either, keep the shapes as they are when adapters come and go, so that nothing compiles
-again.
+again until all of them are taken or a longer prompt comes.
 """
 
 import dataclasses
@@ -29,22 +29,26 @@ BASE = "__base__"
 class Bank(Mapping[str, Adapter]):
     """Adapters by name, and their arrays as one tree.
 
-    A bank never changes: `add`, `remove`, `rename` and `select` return another one.
+    A bank never changes: `add`, `replace`, `remove` and `rename` return another one in
+    the same shapes where these suffice, `select` one no larger than needed.
 
     Attributes:
         adapters: The adapters; slot 1 is the first one's.
         capacity: Slots beside that of `__base__`; as many as adapters by default.
+        room: A method for whose arrays there is room as well, such as longer prompts
+            than any of the adapters; None for no more than they need.
     """
 
     adapters: Mapping[str, Adapter]
     capacity: int = 0
+    room: PeftMethod | None = None
 
     def __post_init__(self) -> None:
         """Checks that a row can choose between the adapters.
 
         Raises:
-            ValueError: If there is none, a name is empty or `__base__`, methods or
-                model sizes differ, or the capacity is too small.
+            ValueError: If there is none, a name is no text, empty or `__base__`,
+                methods or model sizes differ, or the capacity is too small.
         """
         adapters = dict(self.adapters)
         if not adapters:
@@ -59,7 +63,7 @@ class Bank(Mapping[str, Adapter]):
             _check_name(name)
             adapter.check(self.config, source=f"adapter {name}, beside the others")
             try:
-                self[self.names[0]].method.bank([adapter.method], 1)
+                self[self.names[0]].method.bank([adapter.method, *self._rooms], 1)
             except ValueError as error:
                 raise ValueError(f"adapter {name}: {error}") from error
 
@@ -91,7 +95,7 @@ class Bank(Mapping[str, Adapter]):
     def method(self) -> PeftMethod:
         """The method with this bank's size; equal for banks of the same shapes."""
         first, *others = (adapter.method for adapter in self.adapters.values())
-        return first.bank(others, self.capacity + 1)
+        return first.bank([*others, *self._rooms], self.capacity + 1)
 
     @functools.cached_property
     def params(self) -> Params:
@@ -137,7 +141,7 @@ class Bank(Mapping[str, Adapter]):
                 found[row] = asked
                 continue
             name = BASE if asked is None else asked
-            if name not in slots:
+            if not isinstance(name, str) or name not in slots:
                 raise ValueError(
                     f"{place}: unknown adapter {asked!r}; known: {known(slots)}"
                 )
@@ -153,20 +157,29 @@ class Bank(Mapping[str, Adapter]):
         if name in self.adapters:
             raise ValueError(f"the bank has an adapter {name!r}; remove it first")
         full = len(self) == self.capacity
-        return Bank(
-            adapters={**self.adapters, name: adapter},
+        return self._with(
+            {**self.adapters, name: adapter},
             capacity=self.capacity * 2 if full else self.capacity,
         )
 
+    def replace(self, name: str, adapter: Adapter) -> "Bank":
+        """The bank with another adapter of that name, in the same slot.
+
+        Raises:
+            ValueError: If there is none of that name, or it does not fit the others.
+        """
+        self._check_known(name)
+        return self._with({**self.adapters, name: adapter})
+
     def remove(self, name: str) -> "Bank":
-        """The bank without an adapter; its slot stays, free.
+        """The bank without an adapter; its slot stays, free and as large as it was.
 
         Raises:
             ValueError: If the adapter is not there, or is the last one.
         """
         self._check_known(name)
         kept = {n: adapter for n, adapter in self.adapters.items() if n != name}
-        return Bank(adapters=kept, capacity=self.capacity)
+        return self._with(kept)
 
     def rename(self, name: str, new_name: str) -> "Bank":
         """The bank with another name for an adapter, in the same slot.
@@ -181,7 +194,7 @@ class Bank(Mapping[str, Adapter]):
             new_name if n == name else n: adapter
             for n, adapter in self.adapters.items()
         }
-        return Bank(adapters=renamed, capacity=self.capacity)
+        return self._with(renamed)
 
     def select(self, names: Sequence[str]) -> "Bank":
         """A bank of some of the adapters, in that order, without free slots.
@@ -209,6 +222,20 @@ class Bank(Mapping[str, Adapter]):
         """Parameters of the model with this bank: the given ones and its own."""
         return layout.merge(params, self.params)
 
+    @property
+    def _rooms(self) -> tuple[PeftMethod, ...]:
+        return () if self.room is None else (self.room,)
+
+    def _with(
+        self, adapters: Mapping[str, Adapter], *, capacity: int | None = None
+    ) -> "Bank":
+        """Other adapters in the shapes of these."""
+        return Bank(
+            adapters=adapters,
+            capacity=capacity or self.capacity,
+            room=dataclasses.replace(self.method, num_adapters=None),
+        )
+
     def _check_known(self, name: str) -> None:
         if name not in self.adapters:
             raise ValueError(f"unknown adapter {name!r}; known: {known(self.adapters)}")
@@ -234,8 +261,9 @@ def known(names: Mapping[str, Any] | Sequence[str]) -> str:
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
 
 
-def _check_name(name: str) -> None:
-    if not name or name == BASE:
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name or name == BASE:
         raise ValueError(
-            f"{name!r} is no name for an adapter; {BASE} is the frozen model alone"
+            f"{name!r} is no name for an adapter; names are text, and {BASE} is the "
+            "frozen model alone"
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfew_jax.checkpoint import files, layout, model, tensors
+from tfew_jax.checkpoint import described, files, layout, model, tensors
 from tfew_jax.checkpoint.adapter import Adapter, read_method
 from tfew_jax.models.config import T5Config
 
@@ -31,13 +31,13 @@ def save(directory: str | Path, bank: Mapping[str, Adapter]) -> None:
         OSError: If the disk is full or not writable.
     """
     arrays: dict[str, np.ndarray] = {}
-    described = []
+    listed = []
     for name, adapter in bank.items():
         check_file_name(name)
         adapter.check(source=f"adapter {name}")
         for path, leaf in layout.flatten(adapter.params).items():
             arrays[f"{name}/{path}"] = np.asarray(leaf, dtype=np.float32)
-        described.append(
+        listed.append(
             {
                 "name": name,
                 "method": adapter.method.to_dict(),
@@ -49,7 +49,7 @@ def save(directory: str | Path, bank: Mapping[str, Adapter]) -> None:
         "format": FORMAT,
         "version": VERSION,
         "model": next(iter(bank.values())).config.to_dict(),
-        "adapters": described,
+        "adapters": listed,
     }
     with files.new_directory(directory, marker=SETTINGS) as fresh:
         tensors.write(fresh / WEIGHTS, arrays, metadata={"format": "flax"})
@@ -65,7 +65,8 @@ def load(directory: str | Path, config: T5Config | None = None) -> dict[str, Ada
 
     Raises:
         ValueError: If a file is missing, cut off or newer, or an adapter is described
-            twice, unknown here, not finite or not of that model.
+            twice, unknown here, not finite, not of that model, or its task or metadata
+            cannot be read.
     """
     directory = Path(directory)
     path = directory / SETTINGS
@@ -73,10 +74,10 @@ def load(directory: str | Path, config: T5Config | None = None) -> dict[str, Ada
     if content.get("format") != FORMAT:
         raise ValueError(f"{path} does not describe a tfew_jax bank")
     files.check_version(content, newest=VERSION, path=path)
-    described = _described(content.get("adapters"), path)
+    listed = _listed(content.get("adapters"), path)
     sizes = model.read_config(content.get("model"), path=path)
     weights = directory / WEIGHTS
-    arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in described}
+    arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in listed}
     with tensors.open_file(weights) as file:
         for name in file.shapes:
             owner, _, array = name.partition("/")
@@ -87,14 +88,13 @@ def load(directory: str | Path, config: T5Config | None = None) -> dict[str, Ada
                 )
             arrays[owner][array] = tensors.cast(file.read(name), "float32")
     loaded = {}
-    for name, settings in described.items():
+    for name, settings in listed.items():
         source = f"{path}, adapter {name}"
         adapter = Adapter(
             method=read_method(settings.get("method"), source=source),
             params=layout.unflatten(arrays[name]),
             config=sizes,
-            task=settings.get("task"),
-            metadata=settings.get("metadata") or {},
+            **described.read(settings, source=source),
         )
         adapter.check(source=f"{weights}, adapter {name}")
         if config is not None:
@@ -103,7 +103,7 @@ def load(directory: str | Path, config: T5Config | None = None) -> dict[str, Ada
     return loaded
 
 
-def _described(content: Any, path: Path) -> dict[str, dict[str, Any]]:
+def _listed(content: Any, path: Path) -> dict[str, dict[str, Any]]:
     """What the JSON file says of each adapter, by name.
 
     Raises:
@@ -111,7 +111,7 @@ def _described(content: Any, path: Path) -> dict[str, dict[str, Any]]:
     """
     if not isinstance(content, list) or not content:
         raise ValueError(f"{path}: adapters must be a list of at least one adapter")
-    described: dict[str, dict[str, Any]] = {}
+    listed: dict[str, dict[str, Any]] = {}
     for number, settings in enumerate(content):
         name = settings.get("name") if isinstance(settings, dict) else None
         if not isinstance(name, str):
@@ -120,10 +120,10 @@ def _described(content: Any, path: Path) -> dict[str, dict[str, Any]]:
             check_file_name(name)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        if name in described:
+        if name in listed:
             raise ValueError(f"{path} describes two adapters named {name!r}")
-        described[name] = settings
-    return described
+        listed[name] = settings
+    return listed
 
 
 def check_file_name(name: str) -> None:

@@ -142,6 +142,8 @@ class PeftMethod:
     def bank(self, others: Iterable["PeftMethod"], num_adapters: int) -> "PeftMethod":
         """The method whose bank holds adapters of this method and of the others.
 
+        It says nothing of how they started, so that banks of equal shapes are equal.
+
         Raises:
             ValueError: If a row cannot choose between them.
         """
@@ -153,7 +155,7 @@ class PeftMethod:
                     f"an adapter {difference} as the others beside it; adapters of one "
                     "bank share method and settings"
                 )
-        return dataclasses.replace(self, num_adapters=num_adapters)
+        return dataclasses.replace(self.without_start(), num_adapters=num_adapters)
 
     def slot(
         self, params: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]

@@ -44,8 +44,8 @@ def serve(
         port: Port to listen on; 0 takes a free one.
         token_file: File that holds the token; None for the environment's
             `TFEW_JAX_TOKEN`, if that is set.
-        capacity: Slots for adapters; None are free by default, so that the first one
-            that comes compiles again.
+        capacity: Slots for adapters; twice as many as there are by default, and where
+            none would be free. Adapters that come compile again once all are taken.
         max_batch_size: Most rows of a forward pass.
         max_wait: Seconds that a row waits for others.
         max_queue: Most rows that wait.

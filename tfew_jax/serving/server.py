@@ -8,6 +8,7 @@ become of its name since.
 """
 
 import concurrent.futures
+import dataclasses
 import math
 import threading
 import time
@@ -45,7 +46,9 @@ class Server:
         Args:
             base: The frozen model.
             bank: The adapters, or where they lie; see `experiment.load_bank`. Free
-                slots let adapters come without compiling again.
+                slots let adapters come without compiling again; a bank that has none
+                gets twice its slots. More adapters than slots, longer prompts and more
+                sites compile, before they are used.
             max_batch_size: Most rows of a forward pass.
             max_wait: Seconds that a row waits for others to fill its batch.
             max_queue: Most rows that wait; more are refused.
@@ -60,6 +63,8 @@ class Server:
         _check_settings(max_batch_size, max_wait, max_queue, timeout)
         if not isinstance(bank, checkpoint.Bank):
             bank = banks.load_bank(bank, base)
+        if len(bank) == bank.capacity:
+            bank = dataclasses.replace(bank, capacity=2 * bank.capacity)
         self._base = base
         self._max_batch_size = max_batch_size
         self._timeout = timeout
@@ -325,12 +330,8 @@ class Server:
         return banks.load_bank({name: adapter}, self._base)[name]
 
     def _put(self, name: str, adapter: checkpoint.Adapter) -> None:
-        bank = self.bank
-        if name not in bank:
-            self._swap(bank.add(name, adapter))
-            return
-        adapters = {**bank.adapters, name: adapter}
-        self._swap(checkpoint.Bank(adapters=adapters, capacity=bank.capacity))
+        put = self.bank.replace if name in self.bank else self.bank.add
+        self._swap(put(name, adapter))
 
     def _swap(self, bank: checkpoint.Bank) -> None:
         """Takes another bank; compiles first what it needs, so that no row waits."""
