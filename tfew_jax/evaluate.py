@@ -64,6 +64,21 @@ def _target_sums(
     return jnp.where(mask, log_probs, 0.0).sum(), mask.sum()
 
 
+class NaNScores(ValueError):
+    """Scores that no order can rank.
+
+    Attributes:
+        row: The first row that has one.
+    """
+
+    def __init__(self, row: int):
+        super().__init__(
+            f"the scores of row {row} hold NaN; the adapter or the model diverged, "
+            "use an earlier checkpoint"
+        )
+        self.row = row
+
+
 def mean_loss(model: models.T5, params: Params, batches: Iterable[Batch]) -> float:
     """Negative log-likelihood of a target token, the mean over all batches in nats.
 
@@ -201,7 +216,7 @@ def predict(
     """Index of the best choice of each row, the first of equal ones.
 
     Raises:
-        ValueError: If a score is NaN, which no order can rank.
+        NaNScores: If a score is NaN.
     """
     _refuse_nan(scores)
     return np.argmax(scores, axis=1)
@@ -209,11 +224,7 @@ def predict(
 
 def _refuse_nan(scores: Float[np.ndarray, "rows choices"]) -> None:
     if np.isnan(scores).any():
-        row = int(np.flatnonzero(np.isnan(scores).any(axis=1))[0])
-        raise ValueError(
-            f"the scores of row {row} hold NaN; the adapter or the model diverged, "
-            "use an earlier checkpoint"
-        )
+        raise NaNScores(int(np.flatnonzero(np.isnan(scores).any(axis=1))[0]))
 
 
 @functools.partial(
@@ -264,8 +275,9 @@ def generate_tokens(
         penalty), and the rows' example ids, all in ascending order of the ids.
 
     Raises:
-        ValueError: If there is no row, an id occurs twice, a setting is out of range,
-            or a score is NaN.
+        NaNScores: If a score is NaN.
+        ValueError: If there is no row, an id occurs twice, or a setting is out of
+            range.
     """
     tokens, scores, ids = [], [], []
     for batch in batches:

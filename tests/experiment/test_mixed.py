@@ -7,12 +7,13 @@ import re
 import bank_of_tasks
 import numpy as np
 import pytest
+from one_line import message_of
 
 import tfew_jax
 from tfew_jax import evaluate, experiment
 from tfew_jax.cli import main
 from tfew_jax.data import fewshot
-from tfew_jax.experiment import mixed, prepared, row_tasks, scoring
+from tfew_jax.experiment import banks, mixed, prepared, row_tasks, scoring
 
 NAMES = ["plots", "films", "own", "yes", "films", "own", "plots", "yes", "films"]
 OWN = {"template": "Film: {{text}}", "choices": "lovely ||| dull great"}
@@ -82,6 +83,62 @@ def test_rows_may_name_their_adapters(base, bank, rows, alone):
     assert_same(found, alone)
 
 
+def test_rows_may_choose_by_slot(base, bank, rows, alone):
+    slots = bank.index(NAMES).tolist()
+    found = experiment.predict(base, bank, rows, adapters=[*slots[:4], *NAMES[4:]])
+    assert_same(found, alone)
+    assert [p.adapter for p in found] == NAMES
+    named = [{**row, "adapter": slot} for row, slot in zip(rows, slots, strict=True)]
+    found = experiment.predict(base, bank, named)
+    assert_same(found, alone)
+    assert [p.adapter for p in found] == NAMES
+    [found] = experiment.predict(base, bank, rows[1:2], adapters=1)
+    assert found.adapter == "films"
+    [found] = experiment.predict(base, bank, [{**rows[0], **OWN}], adapters=[0])
+    assert found.adapter == "__base__"
+
+
+def test_scores_that_are_nan_name_the_row_and_its_adapter(
+    base, bank, rows, tmp_path, monkeypatch
+):
+    def score(model, params, rows, index, shape):
+        scores = [np.zeros(len(row.targets), np.float32) for row in rows]
+        scores[list(index).index(2)][1] = np.nan
+        return scores
+
+    monkeypatch.setattr(mixed, "score", score)
+    names = ["films", "yes", "plots", "own"]
+    said = "the scores of adapter plots hold NaN; it or the model diverged, use an"
+    four = [bank_of_tasks.make_row(name, n) for n, name in enumerate(names)]
+    error = message_of(experiment.predict, base, bank, four, adapters=names)
+    assert error.startswith(f"row 2: {said}")
+    file = tmp_path / "rows.jsonl"
+    named = [{**row, "adapter": n} for row, n in zip(four, names, strict=True)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in named))
+    error = message_of(mixed.infer_bank, base=base, bank=bank, rows=file)
+    assert error.startswith(f"{file}, line 3: {said}")
+
+
+def test_an_output_that_is_the_input_or_a_directory_is_refused_first(
+    base, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(banks, "load_bank", None)  # nothing is loaded
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"adapter": "a", "text": "x"}\n')
+    (tmp_path / "link.jsonl").symlink_to(file)
+    (tmp_path / "out.csv").mkdir()
+    for name, message in (
+        ("rows.jsonl", "holds the rows, which the predictions would replace; give"),
+        ("link.jsonl", "holds the rows, which the predictions would replace; give"),
+        ("out.csv", "is a directory; give the output the name of a file"),
+    ):
+        error = message_of(
+            mixed.infer_bank, base=base, bank="x", rows=file, output=tmp_path / name
+        )
+        assert error.startswith(f"{tmp_path / name} {message}")
+    assert file.read_text() == '{"adapter": "a", "text": "x"}\n'
+
+
 def test_rows_of_the_frozen_model_bring_their_template(base, bank, rows):
     mixed_rows = [{**rows[0], **OWN}, rows[1]]
     found = experiment.predict(base, bank, mixed_rows, adapters=["__base__", "films"])
@@ -102,7 +159,10 @@ def test_rows_of_the_frozen_model_bring_their_template(base, bank, rows):
     [
         ({}, ["nobody"], "row 0: unknown adapter 'nobody'; known: __base__, films, pl"),
         ({}, None, "row 0: the field 'adapter' must name the row's adapter"),
-        ({"adapter": 3}, None, "found 3"),
+        ({"adapter": True}, None, "found True"),
+        ({"adapter": 9}, None, "row 0: there is no adapter 9; 0 is __base__, the othe"),
+        ({}, [5], "row 0: there is no adapter 5; 0 is __base__, the others are 1 to 4"),
+        ({}, True, "row 0: unknown adapter True; known: __base__, films, plots"),
         ({}, ["films", "films"], "2 names of adapters for 1 rows"),
         ({}, ["__base__"], "row 0: __base__ carries no template and choices; give"),
         (OWN | {"choices": "a"}, ["__base__"], "row 0: template 'Film: {{text}}', ch"),

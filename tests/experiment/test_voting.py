@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from one_line import message_of
 
-from tfew_jax import checkpoint, experiment, metrics, peft
+from tfew_jax import checkpoint, evaluate, experiment, metrics, peft
 from tfew_jax.checkpoint import layout
-from tfew_jax.experiment import ensembles, scoring, voting
+from tfew_jax.experiment import ensembles, generating, scoring, voting
 
 TASK = {
     "name": "films",
@@ -185,6 +186,50 @@ def test_prediction_needs_no_labels_and_writes_no_metrics(
     assert [row["prediction"] for row in table(path)] == [v.prediction for v in votes]
     assert [row["member"] for row in table(tmp_path / "members.csv")] == [*"xyz"] * 6
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_used_directory_keeps_nothing_of_another_call(base, scored, tmp_path):
+    folder, paths, _ = scored
+    rows = folder / "rows.csv"
+    for name in ("notes.txt", "generations.csv"):
+        (tmp_path / name).write_text("not ours")
+    settings = {"output_dir": tmp_path, "base": base, "task": rows, "batch_size": 6}
+
+    def files():
+        return {path.name for path in tmp_path.iterdir()}
+
+    theirs = {"notes.txt", "generations.csv"}
+    experiment.evaluate(**settings, adapter=paths)
+    assert files() == theirs | {"predictions.csv", "members.csv", "metrics.json"}
+    experiment.evaluate(**settings, adapter=paths[0])
+    assert files() == theirs | {"predictions.csv", "metrics.json"}
+    experiment.infer(**settings, adapter=paths[0])
+    assert files() == theirs | {"predictions.csv"}
+
+
+def test_scores_that_are_nan_name_the_row_and_the_member(base, adapters, monkeypatch):
+    def score_members(base, split, bank, **settings):
+        scores = np.zeros((3, 6, 3), np.float32)
+        scores[1, 4, 2] = np.nan
+        return scores, np.arange(6)
+
+    monkeypatch.setattr(scoring, "score_members", score_members)
+    error = message_of(voting.vote, base, adapters, ROWS)
+    assert error.startswith("row 4: the scores of adapter 2 hold NaN; it or the model")
+
+
+def test_a_member_whose_texts_have_nan_scores_is_named(base, adapters, monkeypatch):
+    def generate_tokens(*args, **settings):
+        raise evaluate.NaNScores(8)
+
+    monkeypatch.setattr(evaluate, "generate_tokens", generate_tokens)
+    error = message_of(
+        generating.write_members,
+        *(base, ensembles.load(adapters, base), lambda num_rows: []),
+        **{"num_rows": 6, "max_length": 4, "num_beams": None, "alpha": 0.6},
+        batch_size=6,
+    )
+    assert error.startswith("row 2: the scores of adapter 2 hold NaN")
 
 
 def test_rows_that_the_members_together_have_all_seen_are_refused(

@@ -17,9 +17,10 @@ Example:
     --gin.INFER_OUTPUT_DIR="'out/new'"
 
 With --adapters every row has an adapter of its own, which it names in its field
-`adapter` and whose template and choices render it: one forward pass, whatever the
-mix. Rows of `__base__`, the frozen model alone, bring their own fields `template` and
-`choices`. The same by gin files: runs/infer_bank.gin.
+`adapter` (in JSONL also by its slot, a number from 1) and whose template and choices
+render it: one forward pass, whatever the mix. Rows of `__base__`, the frozen model
+alone, bring their own fields `template` and `choices`. The same by gin files:
+runs/infer_bank.gin.
 
 Example:
   tfew infer --adapters DIR --input rows.jsonl --output predictions.jsonl

@@ -222,6 +222,8 @@ def prepare_rows(
 def output_directory(path: PathLike, on_start: OnStart | None) -> pathlib.Path:
     """The directory for what an adapter says of rows, made if it is not there.
 
+    What an earlier call said there is removed: it may be of another adapter.
+
     Raises:
         ValueError: If it holds a run.
     """
@@ -231,6 +233,7 @@ def output_directory(path: PathLike, on_start: OnStart | None) -> pathlib.Path:
             f"{made} holds a run, whose predictions.csv and config.gin would be "
             f"replaced; name another directory, such as {made / 'eval'}"
         )
+    directory.remove_answers(made)
     if on_start is not None:
         on_start(made)
     return made

@@ -42,6 +42,15 @@ OWN_FILES = (
 )
 
 
+# What an adapter says of rows, and what stands in each such file.
+_ANSWERS = {
+    "predictions.csv": b"row,prediction",
+    "members.csv": b"row,member,",
+    "generations.csv": b"row,text,score",
+    "metrics.json": b'"versions": {',
+}
+
+
 class DirectoryInUse(ValueError):
     """Another process writes to the directory."""
 
@@ -198,6 +207,14 @@ def make(path: str | os.PathLike[str]) -> pathlib.Path:
     if not os.access(directory, os.W_OK):
         raise ValueError(f"{directory} is read-only; name another directory")
     return directory
+
+
+def remove_answers(directory: pathlib.Path) -> None:
+    """Removes what an adapter said of rows, and no file that was not written here."""
+    for name, sign in _ANSWERS.items():
+        path = directory / name
+        if path.is_file() and sign in path.read_bytes():
+            path.unlink()
 
 
 @contextlib.contextmanager

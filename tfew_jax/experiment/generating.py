@@ -210,7 +210,7 @@ def write_members(
 
     Raises:
         MemoryError: If the device runs out of memory.
-        ValueError: If a setting is out of range.
+        ValueError: If a setting is out of range, or a score is NaN.
     """
     model, params = scoring.adapted(base, bank)
     groups, rows_at_once = scoring.member_groups(bank, batch_size)
@@ -218,16 +218,21 @@ def write_members(
     scores: list[list[float]] = []
     for members in groups:
         batches = inputs(rows_at_once)
-        own_texts, own_scores = write_by(
-            base,
-            model,
-            params,
-            batching.for_members(batches, members, num_rows=num_rows),
-            max_length=max_length,
-            num_beams=num_beams,
-            alpha=alpha,
-            batch_size=batch_size,
-        )
+        try:
+            own_texts, own_scores = write_by(
+                base,
+                model,
+                params,
+                batching.for_members(batches, members, num_rows=num_rows),
+                max_length=max_length,
+                num_beams=num_beams,
+                alpha=alpha,
+                batch_size=batch_size,
+            )
+        except evaluate.NaNScores as error:
+            member, row = divmod(error.row, num_rows)
+            name = bank.names[members[member] - 1]
+            raise scoring.diverged(f"row {row}", name) from None
         starts = range(0, len(own_texts), num_rows)
         texts += [own_texts[start : start + num_rows] for start in starts]
         scores += [own_scores[start : start + num_rows] for start in starts]

@@ -21,6 +21,7 @@ from tfew_jax.experiment.base import Base
 from tfew_jax.types import Params
 
 PathLike = str | os.PathLike[str]
+RowAdapter = str | int | np.integer | None  # name, slot, or None for `__base__`
 ADAPTER_FIELD = "adapter"
 _FORMATS = (".jsonl", ".csv")
 _SHORTEST = 16  # tokens of an input; shorter ones are padded to it
@@ -137,12 +138,22 @@ def make_prediction(
     *,
     number: int,
     adapter: str,
+    place: str | None = None,
 ) -> prepared.Prediction:
     """The best choice of a row, the first of equal ones.
+
+    Args:
+        row: The row.
+        scores: Of its choices.
+        number: Its index among those given.
+        adapter: The name of its adapter.
+        place: How errors name it; by its number by default.
 
     Raises:
         ValueError: If a score is NaN.
     """
+    if np.isnan(scores).any():
+        raise scoring.diverged(place or f"row {number}", adapter)
     label = int(evaluate.predict(scores[None])[0])
     return prepared.Prediction(
         row=number,
@@ -159,7 +170,7 @@ def predict(
     adapter: checkpoint.Adapter | checkpoint.Bank | PathLike,
     rows: prepared.Rows,
     *,
-    adapters: Sequence[str | None] | str | None = None,
+    adapters: Sequence[RowAdapter] | str | int | None = None,
     adapter_field: str = ADAPTER_FIELD,
     batch_size: int = 32,
 ) -> list[prepared.Prediction]:
@@ -173,14 +184,14 @@ def predict(
         base: The model that the adapter belongs to.
         adapter: The adapter or its directory, or a bank of adapters.
         rows: Mappings from column to value; labels are not read.
-        adapters: With a bank, the name of each row's adapter or one for all; None
+        adapters: With a bank, each row's adapter or one for all, by name or slot; None
             where the rows name theirs.
         adapter_field: Where rows name it; no column of a template then.
         batch_size: Rows at once.
 
     Raises:
         ValueError: If the adapter does not fit the model or is not in the bank, nothing
-            says how to render a row, or it cannot be rendered.
+            says how to render a row, it cannot be rendered, or its scores are NaN.
     """
     if not isinstance(adapter, checkpoint.Bank):
         if adapters is not None:
@@ -198,9 +209,9 @@ def predict(
 
 
 def named_rows(
-    rows: prepared.Rows, adapters: Sequence[str | None] | str | None, field: str
-) -> tuple[list[str | None], list[Mapping[str, Any]]]:
-    """The name of each row's adapter, and the rows without that field.
+    rows: prepared.Rows, adapters: Sequence[RowAdapter] | str | int | None, field: str
+) -> tuple[list[RowAdapter], list[Mapping[str, Any]]]:
+    """Name or slot of each row's adapter, and the rows without that field.
 
     Raises:
         ValueError: If there are no rows, a row names no adapter, or there are not as
@@ -208,7 +219,7 @@ def named_rows(
     """
     if not rows:
         raise ValueError("there are no rows to predict; give at least one")
-    if isinstance(adapters, str):
+    if isinstance(adapters, str | int):
         return [adapters] * len(rows), list(rows)
     if adapters is not None:
         if len(adapters) != len(rows):
@@ -217,15 +228,15 @@ def named_rows(
                 "row, or one for all as text"
             )
         return list(adapters), list(rows)
-    names: list[str | None] = []
+    names: list[RowAdapter] = []
     left: list[Mapping[str, Any]] = []
     for number, row in enumerate(rows):
         place = sources.where(row, number)
         name = row.get(field)
-        if not isinstance(name, str) or not name:
+        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
             raise ValueError(
-                f"{place}: the field {field!r} must name the row's adapter, "
-                f"{checkpoint.BASE} for the frozen model alone; found {name!r}"
+                f"{place}: the field {field!r} must name the row's adapter, or say its "
+                f"slot; {checkpoint.BASE} is the frozen model alone; found {name!r}"
             )
         names.append(name)
         values = {key: value for key, value in row.items() if key != field}
@@ -236,12 +247,13 @@ def named_rows(
 def _predict(
     base: Base,
     bank: checkpoint.Bank,
-    names: Sequence[str | None],
+    asked: Sequence[RowAdapter],
     rows: prepared.Rows,
     batch_size: int,
 ) -> list[prepared.Prediction]:
     places = [sources.where(row, number) for number, row in enumerate(rows)]
-    index = bank.index(names, places=places)
+    index = bank.index(asked, places=places)
+    names = [(checkpoint.BASE, *bank.names)[slot] for slot in index]
     tasks = row_tasks.RowTasks(bank, base.tokenizer)
     spelled = [
         tasks.spell(row, adapter=name, place=place)
@@ -259,8 +271,13 @@ def _predict(
         with scoring.explained_memory(base, batch_size):
             scores = score(model, params, part, index[chosen], shape)
         for number, row, values in zip(chosen, part, scores, strict=True):
-            name = names[number] or checkpoint.BASE
-            found[number] = make_prediction(row, values, number=number, adapter=name)
+            found[number] = make_prediction(
+                row,
+                values,
+                number=number,
+                adapter=names[number],
+                place=places[number],
+            )
     return [found[number] for number in range(len(rows))]
 
 
@@ -281,20 +298,14 @@ def infer_bank(
         rows: A CSV, TSV or JSONL file, labelled or not.
         output: A JSONL or CSV file for adapter, prediction and scores; None writes
             none.
-        adapter_field: Where a row names its adapter.
+        adapter_field: Where a row names its adapter, or says its slot.
         batch_size: Rows at once.
 
     Raises:
-        ValueError: If the output has another ending, or as `predict`.
+        ValueError: If the output has another ending, is a directory or the rows, or as
+            `predict`.
     """
-    path = None if output is None else pathlib.Path(output).expanduser().absolute()
-    if path is not None and path.suffix.lower() not in _FORMATS:
-        raise ValueError(
-            f"{path}: predictions are written as {' or '.join(_FORMATS)}; give the "
-            "output one of these endings"
-        )
-    if path is not None:
-        directory.make(path.parent)
+    path = None if output is None else _output_path(output, rows)
     if not isinstance(bank, checkpoint.Bank):
         bank = banks.load_bank(bank, base)
     predictions = predict(
@@ -307,6 +318,30 @@ def infer_bank(
     if path is not None:
         write_predictions(path, predictions)
     return predictions
+
+
+def _output_path(output: PathLike, rows: PathLike) -> pathlib.Path:
+    """Where predictions go; makes the directory around it.
+
+    Raises:
+        ValueError: If they cannot be written there, or would replace the rows.
+    """
+    path = pathlib.Path(output).expanduser().absolute()
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(
+            f"{path}: predictions are written as {' or '.join(_FORMATS)}; give the "
+            "output one of these endings"
+        )
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory; give the output the name of a file")
+    source = pathlib.Path(rows).expanduser()
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ValueError(
+            f"{path} holds the rows, which the predictions would replace; give the "
+            "output another name"
+        )
+    directory.make(path.parent)
+    return path
 
 
 def to_dict(prediction: prepared.Prediction) -> dict[str, Any]:

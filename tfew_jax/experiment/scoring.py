@@ -78,6 +78,14 @@ def member_groups(
     return [group.tolist() for group in slots], batch_size // len(slots[0])
 
 
+def diverged(place: str, adapter: str) -> ValueError:
+    """What to raise where an adapter's scores of a row are NaN."""
+    return ValueError(
+        f"{place}: the scores of adapter {adapter} hold NaN; it or the model diverged, "
+        "use an earlier one"
+    )
+
+
 def explained_memory(
     base: Base, batch_size: int
 ) -> contextlib.AbstractContextManager[None]:

@@ -75,7 +75,7 @@ def vote(
 
     Raises:
         ValueError: If the adapters do not fit the model or each other, carry no task,
-            or a row cannot be rendered.
+            a row cannot be rendered, or its scores are NaN.
     """
     bank = ensembles.load(adapters, base)
     first = ensembles.check_tasks(bank)
@@ -259,6 +259,9 @@ def _votes(
     scores, ids = scoring.score_members(
         base, split, bank, batch_size=batch_size, normalization=normalization
     )
+    if np.isnan(scores).any():
+        member, row, _ = np.argwhere(np.isnan(scores))[0]
+        raise scoring.diverged(f"row {ids[row]}", bank.names[member])
     members = {
         name: prepared.make_predictions(split, ids, own, evaluate.predict(own))
         for name, own in zip(bank.names, scores, strict=True)
