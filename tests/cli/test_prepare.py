@@ -6,7 +6,7 @@ import pytest
 
 from tfew_jax import checkpoint
 from tfew_jax.cli import main
-from tfew_jax.data import p3, token_arrays, tokenizer
+from tfew_jax.data import objectives, p3, token_arrays, tokenizer
 from tfew_jax.experiment import base
 
 TEXT = "\n\n".join(
@@ -108,6 +108,25 @@ def test_a_mixture_becomes_arrays(mixture, base_directory, tmp_path, capsys, rul
         assert (1 in inputs) == (rule == "tfew")  # the end of sequence
         assert 1 in targets
     assert len({*map(bytes, rows["encoder_input_tokens"])}) == 6
+
+
+def test_examples_without_inputs_are_left_out_and_counted(
+    texts, base_directory, tmp_path, capsys, monkeypatch
+):
+    make_pairs = token_arrays.make_pairs
+
+    def with_empty_ones(*args, **kwargs):
+        for pair in make_pairs(*args, **kwargs):
+            yield pair
+            yield objectives.TokenPair(np.zeros(0, np.int32), pair.targets)
+
+    monkeypatch.setattr(token_arrays, "make_pairs", with_empty_ones)
+    given = ["--base", base_directory, "--limit", 3, "--out", tmp_path / "out"]
+    assert prepare(texts, *given) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("3 examples in ")
+    assert "left out: 3 examples without inputs or targets\n" in err
+    assert token_arrays.load(tmp_path / "out").num_examples == 3
 
 
 MODULE = """

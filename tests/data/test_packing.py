@@ -2,6 +2,7 @@ import itertools
 
 import jax
 import numpy as np
+import one_line
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,6 +138,34 @@ def test_a_packed_example_has_the_logits_that_it_has_alone():
             place += size
     others = [[pairs[0], make_pair(5, 3, 30), make_pair(2, 2, 50)], [pairs[3]]]
     np.testing.assert_array_equal(log_probs(params, others)[0, 0, :2], packed[0, 0, :2])
+
+
+@pytest.mark.parametrize("empty", [(0, 3), (3, 0), (0, 0)])
+def test_an_example_with_an_empty_side_is_left_out_counted_and_changes_nothing(empty):
+    pairs = [make_pair(4, 2), make_pair(3, 2, 20)]
+    complete = packing.Complete([pairs[0], make_pair(*empty), pairs[1]])
+    rows = list(packing.pack(complete, LENGTHS))
+    assert complete.num_left_out == 1
+    assert [content(pair) for row in rows for pair in row] == [*map(content, pairs)]
+    params = models.init(CONFIG, None, jax.random.key(0))
+    np.testing.assert_array_equal(log_probs(params, rows), log_probs(params, [pairs]))
+
+
+def test_targets_without_inputs_would_read_their_neighbours_and_are_not_packed():
+    """What is refused is worth refusing: the model's numbers depend on neighbours."""
+    params = models.init(CONFIG, None, jax.random.key(0))
+    alone = make_pair(0, 3)
+    rows = [[make_pair(5, 2, first), alone] for first in (2, 40)]
+    first, second = log_probs(params, rows)[:, 0, 2:5]
+    assert np.abs(first - second).max() > 1e-3
+    for pads in (0, 2):
+        no_inputs = TokenPair(np.zeros(pads, np.int32), alone.targets)
+        message = one_line.message_of(
+            list, packing.pack([make_pair(5, 2), no_inputs], LENGTHS)
+        )
+        assert message.startswith("example 1 has no inputs; leave out such examples")
+    message = one_line.message_of(list, packing.pack([make_pair(5, 0)], LENGTHS))
+    assert message.startswith("example 0 has no targets")
 
 
 def log_probs(params, rows):

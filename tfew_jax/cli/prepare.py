@@ -116,11 +116,10 @@ def run(args: argparse.Namespace) -> int:
         "inputs": sizes[0] if args.inputs is None else args.inputs,
         "targets": sizes[1] if args.targets is None else args.targets,
     }
+    pairs = packing.Complete(make(args, vocabulary, lengths))
     arrays = token_arrays.write(
         args.out,
-        packing.pack(
-            make(args, vocabulary, lengths), lengths, open_rows=args.open_rows
-        ),
+        packing.pack(pairs, lengths, open_rows=args.open_rows),
         lengths=lengths,
         vocabulary=vocabulary,
         description={
@@ -136,7 +135,12 @@ def run(args: argparse.Namespace) -> int:
         f"{lengths['inputs']} and {lengths['targets']} tokens; tokens: {tokens}; "
         f"{full:.0%} of the rows are filled"
     )
-    print(f"arrays in {pathlib.Path(args.out).absolute()}", file=sys.stderr)
+    if pairs.num_left_out:
+        print(
+            f"left out: {pairs.num_left_out:,} examples without inputs or targets",
+            file=sys.stderr,
+        )
+    print(f"arrays in {arrays.folder.absolute()}", file=sys.stderr)
     return 0
 
 

@@ -3,7 +3,8 @@
 T5X's names and conventions: segments are numbered from 1 in each row, 0 is padding,
 positions count from 0 within a segment, and a segment's decoder input starts with the
 start token, never with the last target of its neighbour. Attention stays within a
-segment, so that no example sees another.
+segment, so that no example sees another; targets without inputs would have nothing to
+attend to and see all of the row, so that no example without tokens on a side is packed.
 """
 
 import dataclasses
@@ -38,6 +39,24 @@ class _Row:
         )
 
 
+class Complete:
+    """Pairs with tokens on both sides; the others are left out and counted.
+
+    Attributes:
+        num_left_out: Pairs left out so far.
+    """
+
+    def __init__(self, pairs: Iterable[TokenPair]):
+        self._pairs, self.num_left_out = pairs, 0
+
+    def __iter__(self) -> Iterator[TokenPair]:
+        for pair in self._pairs:
+            if pair.inputs.any() and pair.targets.any():
+                yield pair
+            else:
+                self.num_left_out += 1
+
+
 def pack(
     pairs: Iterable[TokenPair],
     lengths: Mapping[str, int],
@@ -50,7 +69,8 @@ def pack(
     row, and the oldest one is given out if too many are open.
 
     Args:
-        pairs: Inputs and targets that each fit a row of their own.
+        pairs: Inputs and targets that each fit a row of their own and hold a token
+            that is no pad, see `Complete`.
         lengths: Most tokens of a row's "inputs" and "targets".
         open_rows: Rows that are open at most; 1 keeps neighbours together, 0 gives
             each pair its own row.
@@ -59,10 +79,16 @@ def pack(
         The pairs of a row.
 
     Raises:
-        ValueError: A pair is longer than a row.
+        ValueError: A pair is longer than a row, or has a side without tokens.
     """
     waiting: list[_Row] = []
     for number, pair in enumerate(pairs):
+        if not (pair.inputs.any() and pair.targets.any()):
+            side = "targets" if pair.inputs.any() else "inputs"
+            raise ValueError(
+                f"example {number} has no {side}; leave out such examples, as "
+                "packing.Complete does"
+            )
         if not _Row().has_room(pair, lengths):
             raise ValueError(
                 f"example {number} has {len(pair.inputs)} input and "
