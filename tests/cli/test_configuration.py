@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import gin
 import pytest
@@ -65,6 +65,24 @@ def test_packaged_files_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with parse() as configured:
         assert configured.__name__ == "train"
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+def test_folders_called_as_packaged_ones_where_modules_are_found_change_nothing(
+    tmp_path, monkeypatch, is_package
+):
+    for file in FILES:
+        folder = (tmp_path / file).parent
+        folder.mkdir()
+        if is_package:
+            (folder / "__init__.py").touch()
+            (tmp_path / file).write_text("NO_MACRO_OF_OURS = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    readers = list(gin.config._FILE_READERS)
+    with parse() as configured:
+        assert configured.__name__ == "train"
+        assert gin.query_parameter("LEARNING_RATE/macro.value") == 3e-3
+    assert readers == gin.config._FILE_READERS
 
 
 def test_a_file_that_is_not_there_lists_where_it_was_looked_for(tmp_path):
@@ -177,6 +195,10 @@ def test_nothing_of_one_configuration_is_left_for_the_next(tmp_path):
         ("LEARNING_RATE='x'", "LEARNING_RATE must be float, got 'x'"),
         ("DROPOUT_RATE=(1,)", "DROPOUT_RATE must be float or None, got (1,)"),
         ("TASK_FEATURE_LENGTHS=7", "must be Mapping[str, int] or None, got 7"),
+        (
+            "TASK_FEATURE_LENGTHS={'inputs': '256'}",
+            "must be Mapping[str, int] or None, got {'inputs': '256'}",
+        ),
     ],
 )
 def test_a_value_of_another_type_is_refused_by_the_name_of_its_binding(
@@ -198,6 +220,11 @@ def test_a_value_of_another_type_is_refused_by_the_name_of_its_binding(
         ("a", Literal["a", "b"], True),
         ("c", Literal["a", "b"], False),
         ({"a": 1}, Mapping[str, int], True),
+        ({"a": 64.5}, Mapping[str, int], False),
+        ({1: 1}, Mapping[str, int], False),
+        ({"a": 1}, Mapping[str, str | int | None] | None, True),
+        ({"a": object()}, Mapping[str, Any], True),
+        ({"a": (1, "b")}, dict[str, Sequence[int]], False),
         (3, str | os.PathLike[str], False),
         (object(), "a forward reference", True),
     ],

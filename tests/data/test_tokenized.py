@@ -136,6 +136,11 @@ def test_limits_that_make_no_sense_are_an_error(words, limits):
         tokenized.tokenize(rendered(), words, feature_lengths=limits)
 
 
+def test_a_limit_is_a_whole_number():
+    with pytest.raises(ValueError, match=r"64\.5.* and a whole number"):
+        tokenized.limits_of({"inputs": 64.5})
+
+
 def test_choices_the_vocabulary_cannot_tell_apart_are_an_error(words):
     with pytest.raises(ValueError, match="have the same tokens"):
         tokenized.tokenize(rendered(choices=("yes ☃", "yes ☂")), words)

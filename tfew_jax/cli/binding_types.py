@@ -41,6 +41,9 @@ def matches(value: Any, hint: Any) -> bool:
     if origin is not None and isinstance(origin, type):
         if not isinstance(value, origin):
             return False
+        if isinstance(value, collections.abc.Mapping) and len(arguments) == 2:
+            pairs = (zip(pair, arguments, strict=True) for pair in value.items())
+            return all(matches(part, kind) for pair in pairs for part, kind in pair)
         if origin not in _COLLECTIONS or not arguments:
             return True
         items = [value] if isinstance(value, str) else value

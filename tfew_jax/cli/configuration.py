@@ -28,6 +28,9 @@ _MACRO = "gin.macro"
 _MACRO_LINE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
 _CHANGES_OF_RUNS = ("ablations", "domain_shift", "prompts")  # folders
 _RUNS = ("runs", "experiments")
+# Plain files alone: gin also takes `runs/train.gin` for a file of a package `runs` and
+# fails on any folder of that name where Python looks for modules.
+_FILE_READER = (open, os.path.isfile)
 _SAVED = "# Saved by tfew_jax"  # how files start that hold all macros of a run
 
 
@@ -57,8 +60,9 @@ def parsed(
     """
     paths = [part for entry_ in search_paths for part in entry_.split(",") if part]
     prefixes = ["", *paths, str(packaged.directory())]
-    before = list(gin_config._LOCATION_PREFIXES)
+    before = list(gin_config._LOCATION_PREFIXES), list(gin_config._FILE_READERS)
     gin_config._LOCATION_PREFIXES[:] = prefixes
+    gin_config._FILE_READERS[:] = [_FILE_READER]
     gin.clear_config()
     try:
         given: list[str | None] = []
@@ -75,7 +79,7 @@ def parsed(
         yield _configurable((entry,) if callable(entry) else entry, kind)
     finally:
         gin.clear_config()
-        gin_config._LOCATION_PREFIXES[:] = before
+        gin_config._LOCATION_PREFIXES[:], gin_config._FILE_READERS[:] = before
 
 
 def save(directory: pathlib.Path, *, text: str = "") -> None:

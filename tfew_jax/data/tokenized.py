@@ -207,20 +207,24 @@ def tokenize(
     )
 
 
-def limits_of(given: Mapping[str, int] | None) -> dict[str, int]:
+def limits_of(given: Mapping[str, int | float] | None) -> dict[str, int]:
     """Most tokens of inputs and targets; 256, as in T-Few, where not given.
 
     Raises:
-        ValueError: If a limit is unknown or too small.
+        ValueError: If a limit is unknown, no whole number, or too small.
     """
     given = given or {}
     limits = FEATURE_LENGTHS | dict(given)
-    if set(limits) != set(FEATURE_LENGTHS) or min(limits.values()) < 2:
+    if set(limits) != set(FEATURE_LENGTHS) or not all(map(_is_limit, limits.values())):
         raise ValueError(
             f"TASK_FEATURE_LENGTHS is {dict(given)}; it holds 'inputs' and 'targets', "
-            "each 2 tokens or more"
+            "each 2 tokens or more and a whole number"
         )
-    return limits
+    return {side: int(limit) for side, limit in limits.items()}
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, int | np.integer) and int(value) >= 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
