@@ -230,9 +230,12 @@ def test_what_a_new_model_lacks_is_named(base):
 
 
 def test_bad_input_is_refused_before_anything_compiles(base, arrays, tmp_path):
-    for name in ("eval_period", "eval_batches", "checkpoint_period"):
+    for name in ("eval_period", "eval_batches", "checkpoint_period", "keep_last"):
         with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
-            pretrain(base, arrays, tmp_path, **{name: 0})
+            pretrain(base, arrays, tmp_path / "run", **{name: 0})
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"seed {seed} is not between 0 and"):
+            pretrain(base, arrays, tmp_path / "run", seed=seed)
     with pytest.raises(ValueError, match="holds no token arrays"):
         pretrain(base, tmp_path, tmp_path / "run")
     file = tmp_path / "other.model"

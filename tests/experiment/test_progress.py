@@ -1,4 +1,5 @@
 import io
+import re
 
 from tfew_jax.experiment import progress
 
@@ -66,6 +67,35 @@ def test_steps_that_compile_hardly_count_for_the_speed(monkeypatch):
     for _ in range(2):
         speed.count()
     assert speed.rate() == 2.0
+
+
+def left(stream):
+    """The minutes that each line with a step says are left."""
+    return [int(m) for m in re.findall(r"(\d+) min 00 s left", stream.getvalue())]
+
+
+def test_the_time_left_does_not_count_what_was_done_before(monkeypatch):
+    monkeypatch.setattr(progress._Speed, "rate", lambda self: 1 / 60)
+    stream = io.StringIO()
+    shown = progress.Progress(stream=stream)
+    shown.plan(20)
+    with shown.run("seed-0", first_step=6, num_steps=10):
+        for step in range(7, 11):
+            shown.step(step, {"loss": 1.0})
+    with shown.run("seed-1", first_step=0, num_steps=10):
+        shown.step(1, {"loss": 1.0})
+    assert left(stream) == [13, 12, 11, 10, 9]
+
+
+def test_a_run_that_ends_early_leaves_no_time_to_the_next_one(monkeypatch):
+    monkeypatch.setattr(progress._Speed, "rate", lambda self: 1 / 60)
+    stream = io.StringIO()
+    shown = progress.Progress(stream=stream)
+    shown.plan(20)
+    for name in ("seed-0", "seed-1"):
+        with shown.run(name, first_step=0, num_steps=10):
+            shown.step(1, {"loss": 1.0})
+    assert left(stream) == [19, 9]
 
 
 def test_durations_are_written_for_people():

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from tfew_jax import checkpoint, evaluate, models, peft, train
-from tfew_jax.data import token_arrays
+from tfew_jax.data import fewshot, token_arrays
 from tfew_jax.data import tokenizer as tokenizers
 from tfew_jax.experiment import base as bases
 from tfew_jax.experiment import directory, opening, results
@@ -132,9 +132,11 @@ def pretrain(
         ("eval_period", eval_period),
         ("eval_batches", eval_batches),
         ("checkpoint_period", checkpoint_period),
+        ("keep_last", keep_last),
     ):
         if value < 1:
             raise ValueError(f"{name} must be positive, got {value}")
+    seed = fewshot.check_seed(seed)
     recipe = (recipe or Recipe()).by_likelihood()
     method = peft.get(method)() if isinstance(method, str) else method
     if method.lengthens:

@@ -70,7 +70,7 @@ class Progress:
         return None if self._tensorboard is None else self._tensorboard / name
 
     def plan(self, num_steps: int) -> None:
-        """States how many steps all runs together will take from here."""
+        """States how many steps all runs have together, done ones included."""
         self._steps_left = num_steps
 
     @contextlib.contextmanager
@@ -92,6 +92,8 @@ class Progress:
                 files; None for one in that of the others.
         """
         self._run, self._num_steps = name, num_steps
+        left_afterwards = max(self._steps_left - num_steps, 0)
+        self._steps_left = left_afterwards + num_steps - first_step
         self._speed.restart()
         line = f"{name}: steps {first_step} to {num_steps}; the first ones compile"
         self._log(line)
@@ -117,6 +119,7 @@ class Progress:
         try:
             yield
         finally:
+            self._steps_left = left_afterwards  # also where it ended early
             if self._bar is not None:
                 self._bar.stop()
                 self._bar = None
