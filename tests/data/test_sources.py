@@ -146,6 +146,13 @@ def test_spaces_around_column_names_are_dropped(tmp_path):
         ("rows.jsonl", '{"a": 1}\n[1]\n', "line 2: expected one JSON object"),
         ("rows.jsonl", '{"a": 1, "a": 2}\n', "line 1: key 'a' stands twice"),
         ("rows.jsonl", "[" * 100_000 + "\n", "line 1: nested too deeply"),
+        (
+            "rows.jsonl",
+            '{"a": 1}\n{"a": ' + "1" * 5_000 + "}\n",
+            "line 2: a number has",
+        ),
+        ("rows.jsonl", r'{"a": ["bad \ud83d emoji"]}', r"line 1: \ud83d is half of a"),
+        ("rows.jsonl", r'{"a": 1, "\uDE00": 2}', r"line 1: \ude00 is half of a"),
         ("rows.parquet", "x", ".csv, .tsv, .jsonl"),
         ("rows", "x", ".csv, .tsv, .jsonl"),
     ],

@@ -144,6 +144,15 @@ def test_rows_without_a_text_are_named(write):
     assert "found list" in message_of(write("c.jsonl", "[1]"))
 
 
+def test_half_of_a_surrogate_pair_is_named_by_its_line_and_a_whole_one_is_a_text(write):
+    path = write("a.jsonl", r'{"text": "good \ud83d\ude00 emoji"}')
+    assert list(texts.read([path])) == ["good \N{GRINNING FACE} emoji"]
+    path = write("b.jsonl", '{"text": "x"}\n' + r'{"text": "bad \ud83d emoji"}')
+    assert message_of(path).startswith(
+        rf"{path}, line 2: \ud83d is half of a surrogate pair"
+    )
+
+
 def test_options_out_of_range_are_refused(write):
     path = write("a.txt", "x")
     assert message_of(path, unit="word").startswith("unit is 'word'; choose from")

@@ -129,6 +129,18 @@ def test_arrays_are_small_on_disk_and_found_again(written, vocabulary):
 message_of = functools.partial(one_line.message_of, error=token_arrays.TokenArraysError)
 
 
+def test_a_folder_may_begin_with_the_home_directory(vocabulary, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    pair = objectives.TokenPair(np.array([5, 1]), np.array([6, 1]))
+    given = {"lengths": LENGTHS, "vocabulary": vocabulary}
+    arrays = token_arrays.write("~/arrays", [[pair]], **given)
+    assert arrays.folder == tmp_path / "arrays"
+    assert token_arrays.load("~/arrays").num_rows == 1
+    with pytest.raises(token_arrays.TokenArraysError, match="has no name"):
+        token_arrays.write("", [[pair]], **given)
+
+
 def test_finished_arrays_are_not_written_over(written, vocabulary):
     said = message_of(
         token_arrays.write, written.folder, [], lengths=LENGTHS, vocabulary=vocabulary

@@ -199,6 +199,10 @@ def _json_rows(text: str, path: pathlib.Path) -> Iterator[Row]:
                 f"{place}: not JSON ({error.msg}, column {error.colno}); "
                 "expected one object a line"
             ) from None
+        except ValueError:  # Python reads no numbers of thousands of digits
+            raise SourceError(
+                f"{place}: a number has too many digits; write it as text"
+            ) from None
         except _DuplicateKeyError as error:
             raise SourceError(
                 f"{place}: key {error} stands twice; rename one"
@@ -210,7 +214,28 @@ def _json_rows(text: str, path: pathlib.Path) -> Iterator[Row]:
                 f"{place}: expected one JSON object a line, found "
                 f"{type(values).__name__}; write each row as {{...}} on its own line"
             )
+        may_be_half = "\\ud" in line.lower()
+        if may_be_half and (
+            half := half_of_a_pair(json.dumps(values, ensure_ascii=False))
+        ):
+            raise SourceError(f"{place}: {half}")
         yield Row(values, where=place)
+
+
+def half_of_a_pair(text: str) -> str | None:
+    """What is wrong with a text that JSON's escapes gave a lone surrogate, if one is.
+
+    No file can hold such a text, and no vocabulary spells it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        return (
+            f"\\u{code:04x} is half of a surrogate pair and no character; write both "
+            "halves, or drop it"
+        )
+    return None
 
 
 class _DuplicateKeyError(Exception):

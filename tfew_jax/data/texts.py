@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from tfew_jax.data import hub
+from tfew_jax.data import hub, sources
 
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 _JSON = (".jsonl", ".json")  # rows in lines, as the Hub's .json.gz too
@@ -213,6 +213,8 @@ def _rows(path: pathlib.Path, field: str) -> Iterator[str]:
                 f"{path}, line {number}: expected an object with the text in "
                 f"{field!r}, found {type(row).__name__}{there}"
             )
+        if half := sources.half_of_a_pair(row[field]):
+            raise TextsError(f"{path}, line {number}: {half}")
         if text := row[field].strip():
             yield text
 

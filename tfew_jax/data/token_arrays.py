@@ -121,9 +121,12 @@ def write(
         description: Anything worth keeping about what the rows were made of, as JSON.
 
     Raises:
-        TokenArraysError: The directory holds finished arrays, or there are no rows.
+        TokenArraysError: The directory has no name or holds finished arrays, or there
+            are no rows.
     """
-    folder = pathlib.Path(directory)
+    if not os.fspath(directory):
+        raise TokenArraysError("the directory of the arrays has no name; give one")
+    folder = pathlib.Path(directory).expanduser()
     if (folder / MANIFEST).exists():
         raise TokenArraysError(
             f"{folder} holds token arrays already; remove it or give another directory"
