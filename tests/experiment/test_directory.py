@@ -2,8 +2,11 @@ import json
 import multiprocessing
 
 import pytest
+from one_line import message_of
 
 from tfew_jax.experiment import directory, prepared
+
+STEPS = {"base": "0123", "recipe.num_steps": 5}
 
 
 def record(run, **more):
@@ -69,23 +72,25 @@ def test_a_directory_with_the_same_settings_is_continued(tmp_path):
 
 
 def test_other_settings_are_refused_and_the_differing_ones_named(tmp_path):
-    with directory.open_directory(tmp_path, settings={"steps": 5, "seeds": [0]}):
+    with directory.open_directory(tmp_path, settings=STEPS | {"seeds": [0]}):
         pass
+    other = {"recipe.num_steps": 6, "seeds": [0]}
     with pytest.raises(ValueError) as error:
-        with directory.open_directory(tmp_path, settings={"steps": 6, "seeds": [0]}):
+        with directory.open_directory(tmp_path, settings=STEPS | other):
             pass
-    assert "steps was 5, now 6" in str(error.value)
+    assert "recipe.num_steps was 5, now 6" in str(error.value)
     assert "seeds" not in str(error.value)
     assert "--overwrite" in str(error.value)
 
 
 def test_overwrite_removes_our_files_and_no_others(tmp_path):
-    with directory.open_directory(tmp_path, settings={"steps": 5}) as path:
+    with directory.open_directory(tmp_path, settings=STEPS) as path:
         directory.Records(path / "results.jsonl").append(record("seed-0"))
         (path / "runs").mkdir()
         (path / "thesis.txt").write_text("mine")
-    with directory.open_directory(tmp_path, settings={"steps": 6}, overwrite=True):
-        assert json.loads((tmp_path / "settings.json").read_text()) == {"steps": 6}
+    six = STEPS | {"recipe.num_steps": 6}
+    with directory.open_directory(tmp_path, settings=six, overwrite=True):
+        assert json.loads((tmp_path / "settings.json").read_text()) == six
         assert not (tmp_path / "results.jsonl").exists()
         assert not (tmp_path / "runs").exists()
         assert (tmp_path / "thesis.txt").read_text() == "mine"
@@ -106,6 +111,64 @@ def test_overwrite_spares_what_bears_our_names_but_lacks_settings(tmp_path):
         with directory.open_directory(tmp_path, settings={}, overwrite=True):
             pass
     assert (tmp_path / "adapter" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"editor.fontSize": 12}', "is of something else than a run of tfew_jax"),
+        ('{"base": "dark", "kind": "theme"}', "is of something else"),
+        ("[1]", "is of something else"),
+        ("// my settings\n{}", "settings.json is not JSON"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_settings_of_another_program_and_what_is_beside_them_stay(
+    tmp_path, text, message, overwrite
+):
+    (tmp_path / "settings.json").write_text(text)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "thesis.txt").write_text("mine")
+    said = message_of(open_once, tmp_path, settings=STEPS, overwrite=overwrite)
+    assert message in said and "name another directory" in said
+    assert "--overwrite" not in said
+    assert (tmp_path / "settings.json").read_text() == text
+    assert (tmp_path / "runs" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "comparison"},
+        {"kind": "sweep", "point.runs/rte/ia3": "0123"},
+        {"protocol.seeds": [0], "base": "0123"},
+    ],
+)
+def test_runs_of_all_kinds_can_be_replaced(tmp_path, settings):
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "runs").mkdir()
+    open_once(tmp_path, settings=STEPS, overwrite=True)
+    assert json.loads((tmp_path / "settings.json").read_text()) == STEPS
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_directory_without_a_name_is_not_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "has no name" in message_of(open_once, "", settings=STEPS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_may_hold_unicodes_other_line_ends(tmp_path):
+    path = tmp_path / "results.jsonl"
+    text = "one\u2028two\x85three\x0bfour\rfive\n"
+    directory.Records(path).append(record("seed-0", text=text))
+    directory.Records(path).append(record("seed-1"))
+    assert [r.get("text") for r in directory.Records(path).all()] == [text, None]
+
+
+def open_once(path, **options):
+    with directory.open_directory(path, **options):
+        pass
 
 
 def _hold(path, ready, done):

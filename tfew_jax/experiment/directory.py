@@ -40,6 +40,8 @@ OWN_FILES = (
     "sweep.json",
     SETTINGS,
 )
+_KINDS = ("comparison", "sweep")
+_OF_RUNS = ("protocol.", "recipe.")  # beginnings of names that the settings have
 
 
 # What an adapter says of rows, and what stands in each such file.
@@ -88,7 +90,9 @@ class Records:
         self._records: dict[str, dict[str, Any]] = {}
         if path.exists():
             _cut_torn_line(path)
-            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            # Texts in records may hold Unicode's other line ends.
+            lines = path.read_text("utf-8").removesuffix("\n").split("\n")
+            for number, line in enumerate(lines if lines != [""] else [], 1):
                 try:
                     record = json.loads(line)
                     self._records[record["run"]] = record
@@ -195,8 +199,10 @@ def make(path: str | os.PathLike[str]) -> pathlib.Path:
     """Makes a directory if it is not there, and returns its absolute path.
 
     Raises:
-        ValueError: If it cannot be made or written to.
+        ValueError: If it has no name, or cannot be made or written to.
     """
+    if not os.fspath(path):
+        raise ValueError("the directory has no name; give one, such as out")
     directory = pathlib.Path(path).expanduser().absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -231,7 +237,8 @@ def open_directory(
         settings: What determines the result, as JSON values. They are saved by the
             first run, and compared with by later ones, which continue it.
         overwrite: Remove what an earlier run left instead of continuing it. Files
-            that bear our names in a directory without settings are not touched.
+            that bear our names in a directory without settings of a run are not
+            touched.
 
     Yields:
         The absolute path of the directory.
@@ -239,7 +246,8 @@ def open_directory(
     Raises:
         DirectoryInUse: If another process has it open.
         ValueError: If it holds a run with other settings (the differing ones are
-            named), files of ours without settings, or cannot be written.
+            named), files of ours without settings or with settings of something
+            else, or cannot be written.
     """
     directory = make(path)
     with open(directory / LOCK, "a+", encoding="utf-8") as lock:
@@ -261,6 +269,7 @@ def open_directory(
 
 
 def _remove_own_files(directory: pathlib.Path) -> None:
+    _check_ours(directory, _read_settings(directory))
     for name in OWN_FILES:
         path = directory / name
         if path.is_dir() and not path.is_symlink():
@@ -280,16 +289,38 @@ def _check_settings(directory: pathlib.Path, settings: Mapping[str, Any]) -> Non
             )
         write_json(path, settings)
         return
-    try:
-        there = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not JSON; replace the run with --overwrite"
-        ) from error
+    there = _read_settings(directory)
+    if there == settings:
+        return
+    _check_ours(directory, there)
     if differing := differences(there, settings):
         raise ValueError(
             f"{directory} holds a run with other settings: {'; '.join(differing)}. "
             "Name another directory, or replace that run with --overwrite"
+        )
+
+
+def _read_settings(directory: pathlib.Path) -> Any:
+    path = directory / SETTINGS
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not JSON, so that it may be of something else; name another "
+            "directory, or remove it"
+        ) from error
+
+
+def _check_ours(directory: pathlib.Path, settings: Any) -> None:
+    """Refuses settings that are of something else than a run of this project."""
+    is_ours = isinstance(settings, dict) and (
+        settings.get("kind") in _KINDS
+        or ("base" in settings and any(n.startswith(_OF_RUNS) for n in settings))
+    )
+    if not is_ours:
+        raise ValueError(
+            f"{directory / SETTINGS} is of something else than a run of tfew_jax, and "
+            "so may the files beside it be; name another directory, or remove them"
         )
 
 
