@@ -23,6 +23,7 @@ from typing import Any
 
 TASKS = ("customer_intent", "product_reviews")
 SEEDS = (0, 1, 32, 42, 1024)
+_REFUSED = 2  # exit status
 KINDS = {
     "majority": "majority class",
     "zero_shot": "zero-shot",
@@ -120,6 +121,8 @@ def run_tasks(options: argparse.Namespace) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 process.wait()
         raise SystemExit(130) from None
+    if any(process.returncode == _REFUSED for process, _ in started):
+        raise SystemExit(_REFUSED)  # a line above says what to change
     failed = [
         f"{name} (exit status {process.returncode})"
         for name, (process, _) in zip(TASKS, started, strict=True)
@@ -191,7 +194,12 @@ def main() -> None:
     """Runs the tasks, then shows and saves what came out."""
     options = parse_arguments()
     if options.task:
-        run_task(options)
+        try:
+            run_task(options)
+        except ValueError as error:  # what was given cannot work
+            message = " ".join(str(error).split())
+            print(f"demo.py: error: {message}", file=sys.stderr)
+            raise SystemExit(_REFUSED) from None
         return
     start = time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)

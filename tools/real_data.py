@@ -30,7 +30,8 @@ import csv
 import dataclasses
 import pathlib
 import statistics
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,7 +40,6 @@ import yaml
 
 from tfew_jax import checkpoint, experiment, losses, models, peft
 from tfew_jax.data import fewshot, promptsource_sets, tasks
-from tfew_jax.experiment import base as base_lib
 
 SEEDS = (0, 1, 32, 42, 1024)
 Rows = list[dict[str, Any]]
@@ -219,11 +219,14 @@ def make_method(name: str, settings: list[str]) -> peft.PeftMethod:
     return peft.get(name).from_settings({n: yaml.safe_load(v) for n, _, v in pairs})
 
 
-def random_base(base: experiment.Base, vocabulary: pathlib.Path) -> experiment.Base:
+def random_base(base: experiment.Base) -> experiment.Base:
     """The same shape with initial weights, to see what the base has learned."""
     params = models.unstack_layers(models.init(base.config, None, jax.random.key(0)))
     model = checkpoint.Model(
-        config=base.config, params=params, vocabulary=vocabulary, path=None
+        config=base.config,
+        params=params,
+        vocabulary=base.tokenizer.model_file,
+        path=None,
     )
     return experiment.make_base(model)
 
@@ -240,8 +243,13 @@ def row_of_table(title: str, name: str, records: list[dict[str, Any]]) -> str:
     return "| " + " | ".join([*cells, floor]) + " |"
 
 
-def main() -> None:
-    """Parses the arguments, runs the sets and prints the table."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parses the arguments, runs the sets and prints the table.
+
+    Raises:
+        ValueError: If a set or setting is unknown or cannot work; before any runs.
+        OSError: If the files of a set are not there.
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path())
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -255,7 +263,7 @@ def main() -> None:
     parser.add_argument("--vote", action="store_true")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if unknown := set(args.losses.split(",")) - set(LOSSES):
         parser.error(f"unknown losses {sorted(unknown)}; available: {list(LOSSES)}")
     method = make_method(args.method, args.setting)
@@ -263,10 +271,11 @@ def main() -> None:
     recipe = experiment.Recipe.for_method(
         method, num_steps=args.steps, learning_rate=rate
     )
+    for name in args.only.split(","):
+        make_tasks(name, args.data)
     base = experiment.load_base(args.base)
     if args.random_weights:
-        folder = args.base or base_lib.EMBEDDED
-        base = random_base(base, folder / "sentencepiece.model")
+        base = random_base(base)
     lines, votes = [], []
     for name in args.only.split(","):
         for loss_name in args.losses.split(","):
@@ -290,4 +299,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        message = " ".join(str(error).split())
+        print(f"real_data.py: error: {message}", file=sys.stderr)
+        sys.exit(2)

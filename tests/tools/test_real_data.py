@@ -1,6 +1,7 @@
 """tools/real_data.py reads the public sets as they are published."""
 
 import pathlib
+import runpy
 import sys
 
 import pytest
@@ -82,3 +83,46 @@ def test_seeds_with_test_rows_of_their_own_cannot_vote(
     monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
     with pytest.raises(ValueError, match="no test rows in common"):
         real_data.row_of_votes("agnews", None, folder, folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--only", "sst2,foo"], "foo"),
+        (["--only", "trec", "--data", "nowhere"], "nowhere"),
+        (["--method", "lorra"], "lorra"),
+        (["--losses", "all"], "unknown losses"),
+    ],
+)
+def test_bad_arguments_end_with_one_line_and_status_2(
+    tmp_path, promptsource_directory, monkeypatch, capsys, given, message
+):
+    monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
+    monkeypatch.chdir(tmp_path)
+    reviews = tmp_path / "classification" / "sst2"
+    reviews.mkdir(parents=True)
+    for part in ("train", "test"):
+        (reviews / f"stsa.binary.{part}").write_text("1 good\n0 bad\n")
+    argv = ["real_data.py", "--out", "out", *given]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(real_data.__file__, run_name="__main__")
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("real_data.py: error: ") and message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_random_weights_have_the_vocabulary_of_a_base_in_any_format(base_directory):
+    from tfew_jax import experiment
+
+    base = experiment.load_base(base_directory)
+    spiece = base_directory / "spiece.model"
+    base.tokenizer.model_file = spiece
+    spiece.write_bytes((base_directory / "sentencepiece.model").read_bytes())
+    try:
+        found = real_data.random_base(base)
+    finally:
+        spiece.unlink()
+    assert found.tokenizer.model_file == spiece
+    assert found.config == base.config

@@ -6,7 +6,9 @@ only) and the benchmark files that carry a "never train on this" canary are left
 on purpose, and so is every set that few-shot scores are reported on.
 """
 
+import contextlib
 import dataclasses
+import gzip
 import hashlib
 import json
 import lzma
@@ -14,6 +16,7 @@ import pathlib
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 
 
@@ -47,6 +50,10 @@ class Corpus:
     read: Callable[[pathlib.Path], Iterator[Text]]
 
 
+_UNREADABLE = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, gzip.BadGzipFile),
+    *(zlib.error, EOFError, KeyError, ValueError),
+)
 _SPACE = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+(?=[\"'“‘(]*[A-Z0-9])")
 
@@ -70,6 +77,32 @@ def file_hash(path: pathlib.Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def readable(what: str, path: pathlib.Path) -> Iterator[None]:
+    """Turns what archives and their readers raise into one line.
+
+    Raises:
+        ValueError: The file is damaged, or something else than it should be.
+    """
+    try:
+        yield
+    except _UNREADABLE as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{what} {path}: cannot be read ({problem}); fetch the file again"
+        ) from error
+
+
+def read(corpus: Corpus, path: pathlib.Path) -> Iterator[Text]:
+    """The texts of a corpus.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    with readable(f"corpus {corpus.name}:", path):
+        yield from corpus.read(path)
 
 
 def _zip_texts(path: pathlib.Path, suffix: str) -> Iterator[tuple[str, str]]:

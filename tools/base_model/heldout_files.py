@@ -1,7 +1,8 @@
 """Fields of the rows of held-out files, whatever their format.
 
 JSON and JSONL, CSV and TSV with or without a header, Parquet, and lines of text with a
-label before them or tabs between their fields; `.gz` behind a name is undone.
+label before them or tabs between their fields; `.gz` and `.xz` behind a name are
+undone.
 """
 
 import csv
@@ -9,15 +10,22 @@ import dataclasses
 import gzip
 import io
 import json
+import logging
+import lzma
 import pathlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 _LINES = (".txt", ".train", ".dev", ".test", ".label")
 _TABLES = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (".jsonl", ".json", *_TABLES, ".parquet", *_LINES, ".gz")
+_OPENERS = {".gz": gzip.decompress, ".xz": lzma.decompress}
+SUFFIXES = (".jsonl", ".json", *_TABLES, ".parquet", *_LINES, *_OPENERS)
+_UNREADABLE = (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, csv.Error)
+_SHOWN = 10  # files left out that are named
 _HEADER = re.compile(r"[A-Za-z_][\w .:/()-]{0,40}")
 
 
@@ -44,17 +52,31 @@ class Field:
 def find(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     """The files themselves, and of folders all files of a known kind.
 
+    Files of a folder that are of no known kind are named in the log.
+
     Raises:
         ValueError: A path does not exist, or nothing of it is of a known kind.
     """
     files: list[pathlib.Path] = []
     for path in paths:
-        found = [path] if path.is_file() else sorted(path.rglob("*"))
-        found = [f for f in found if f.is_file() and f.suffix.lower() in SUFFIXES]
+        there = [path] if path.is_file() else sorted(path.rglob("*"))
+        there = [file for file in there if file.is_file()]
+        found = [file for file in there if _kind(file) in SUFFIXES]
         if not found:
             raise ValueError(f"--held-out {path}: no {', '.join(SUFFIXES)} file")
+        if others := [str(f.relative_to(path)) for f in there if f not in found]:
+            shown = ", ".join(others[:_SHOWN])
+            more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+            log.warning("--held-out %s: not compared with: %s%s", path, shown, more)
         files += found
     return files
+
+
+def _kind(path: pathlib.Path) -> str:
+    """The suffix of what is in a file; that of the packing where nothing else is."""
+    packing = path.suffix.lower()
+    inner = path.with_suffix("").suffix.lower() if packing in _OPENERS else packing
+    return inner or packing
 
 
 def fields(path: pathlib.Path) -> Iterator[Field]:
@@ -69,7 +91,7 @@ def fields(path: pathlib.Path) -> Iterator[Field]:
             for row, name, text in _read(path)
             if any(map(str.isalnum, text))
         ]
-    except (ValueError, OSError, EOFError, zlib.error, csv.Error) as error:
+    except _UNREADABLE as error:
         problem = " ".join(str(error).split())
         raise ValueError(f"--held-out {path}: cannot be read ({problem})") from error
     if not found:
@@ -82,10 +104,9 @@ def fields(path: pathlib.Path) -> Iterator[Field]:
 
 def _read(path: pathlib.Path) -> Iterator[tuple[int, str, str]]:
     """Row, name and text of every field."""
-    inner, data = path, path.read_bytes()
-    if path.suffix.lower() == ".gz":
-        inner, data = path.with_suffix(""), gzip.decompress(data)
-    kind = inner.suffix.lower()
+    data, kind = path.read_bytes(), _kind(path)
+    if (packing := path.suffix.lower()) in _OPENERS:
+        data = _OPENERS[packing](data)
     if kind == ".parquet":
         yield from _parquet(data)
         return

@@ -94,7 +94,7 @@ def read_corpora(
         if not path.is_file():
             raise ValueError(f"no {path} (corpus {corpus.name})")
         before, refused = len(texts), held_out.refused
-        for text in corpus.read(path):
+        for text in corpora.read(corpus, path):
             key = " ".join(heldout.words(text.text))
             if key and key not in seen and held_out.allows(text.text):
                 seen.add(key)
@@ -233,8 +233,10 @@ def _running(texts: Sequence[corpora.Text], size: int, rng: random.Random) -> li
 
 def _topics(data: pathlib.Path) -> dict[str, str]:
     """Topic of each page, by its title."""
-    pages = json.loads((data / "text/wiki_vital_summaries_en.json").read_text("utf-8"))
-    return {corpora.clean(p["title"]): p["topic"] for p in pages.values()}
+    path = data / "text/wiki_vital_summaries_en.json"
+    with corpora.readable("topics of", path):
+        pages = json.loads(path.read_text("utf-8"))
+        return {corpora.clean(p["title"]): p["topic"] for p in pages.values()}
 
 
 def _nearest(
@@ -278,9 +280,11 @@ def run(
         seed: Seed of every random choice.
     """
     rng = random.Random(seed)
-    out.mkdir(parents=True, exist_ok=True)
     checker = heldout.HeldOut.from_paths(held_out)
     texts, table = read_corpora(data, checker, questions_wheel)
+    out.mkdir(parents=True, exist_ok=True)
+    # It says that all files are of one run: gone before the first, back after the last.
+    (out / "manifest.json").unlink(missing_ok=True)
     texts, proxies = hold_back(texts, _topics(data), rng)
     chosen = select(texts, scale, rng)
     sample = rng.sample(texts, min(len(texts), int(150_000 * scale) + 2_000))

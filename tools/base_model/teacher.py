@@ -20,6 +20,8 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Array, Bool, Float, Int
 
+from base_model import corpora
+
 _LENGTHS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128)
 _TOKENS_PER_BATCH = 8192
 
@@ -172,13 +174,13 @@ def load(path: pathlib.Path) -> Teacher:
         path: Folder with config.json, vocab.txt and model.safetensors, or a .whl file.
 
     Raises:
-        ValueError: One of the three files is missing.
+        ValueError: One of the three files is missing, or the wheel is damaged.
     """
     names = ("config.json", "vocab.txt", "model.safetensors")
     if path.is_dir():
         files = {n: (path / n).read_bytes() for n in names if (path / n).is_file()}
     else:
-        with zipfile.ZipFile(path) as wheel:
+        with corpora.readable("--teacher", path), zipfile.ZipFile(path) as wheel:
             shallow_last = sorted(wheel.namelist(), key=lambda n: -n.count("/"))
             members = {pathlib.PurePath(n).name: n for n in shallow_last}
             files = {n: wheel.read(members[n]) for n in names if n in members}
