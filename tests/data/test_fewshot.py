@@ -1,4 +1,5 @@
 import json
+import sys
 
 import hypothesis
 import numpy as np
@@ -221,3 +222,22 @@ def test_classes_with_fewer_rows_than_folds_are_no_obstacle():
 def test_folds_that_cannot_be_made_are_an_error(labels, num_folds, says):
     with pytest.raises(ValueError, match=says):
         fewshot.stratified_folds(labels, num_folds, 0)
+
+
+def test_a_row_that_is_nested_too_deeply_is_named():
+    nested = "x"
+    for _ in range(sys.getrecursionlimit()):
+        nested = [nested]
+    rows = [{"text": "a"}, {"text": "b", "more": nested}]
+    message = message_of(rows, spec(), with_labels=False)
+    assert message == "row 1: nested too deeply; flatten the row"
+
+
+@pytest.mark.parametrize(
+    "row, choices", [({"text": "\ud800"}, "a ||| b"), ({"text": "a"}, "a ||| b\udfff")]
+)
+def test_half_a_character_is_refused_with_its_row(row, choices):
+    rows = [sources.Row(row, where="new.jsonl, line 7")]
+    message = message_of(rows, spec("{{text}}", choices), with_labels=False)
+    assert message.startswith("new.jsonl, line 7: '\\ud")
+    assert "is half a character (a lone surrogate)" in message

@@ -175,8 +175,13 @@ def render_rows(
         for template, column in zip(spec.compiled, rendered, strict=True):
             try:
                 column.append(_render(template, row, with_labels))
+                _check_characters(column[-1])
             except TemplateError as error:
                 raise TemplateError(f"{place}: {error}") from None
+            except RecursionError:
+                raise TemplateError(
+                    f"{place}: nested too deeply; flatten the row"
+                ) from None
         labels = {column[-1].label for column in rendered}
         if with_labels and None in labels:
             raise ValueError(
@@ -222,6 +227,18 @@ def _render(
                 f"{label_texts.show(rendered.choices)}"
             )
     return Rendered(rendered.inputs, rendered.choices, rendered.label)
+
+
+def _check_characters(rendered: Rendered) -> None:
+    """Refuses halves of surrogate pairs, which JSON can write and nobody can spell."""
+    for text in (rendered.inputs, *rendered.choices):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TemplateError(
+                f"{text[error.start]!r} is half a character (a lone surrogate); write "
+                "the whole one, or drop it"
+            ) from None
 
 
 def _no_label(row: Mapping[str, Any], spec: TaskSpec, choices: tuple[str, ...]) -> str:
