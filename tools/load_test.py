@@ -5,33 +5,42 @@ r"""Many clients, good, slow and broken, at a server whose adapters change under
 Serves the embedded base (or --base) on loopback with untrained (IA)^3 adapters that all
 differ, and asks it from as many connections as there are clients: rows of mixed
 adapters, some of which dribble their body, cut the connection, or send what is no JSON
-or too large. Meanwhile adapters are replaced, added and taken away. Every answer is
-compared with what its adapter alone says of the row. Prints one JSON line:
+or too large. Meanwhile one name is given two adapters in turn, and another, "guest",
+is added and taken away over HTTP. Every answer is compared with what the adapters say
+alone that had the name while the request was under way: a change that was complete
+before is seen by it. Prints one JSON line:
 
     requests     answered or refused, by good clients
     wrong        scores that differ by more than 1e-4 of the largest, or an odd status
     lost         no answer at all
+    absent       refused with 404, since a name had no adapter then
     rejected     refused with 503, to be sent again
     throughput   rows a second; latency_s: p50, p95, p99 of the requests answered
 
-The exit status is 1 where an answer was wrong or lost.
+The exit status is 1 where an answer was wrong or lost, or no row was answered.
 """
 
 import argparse
 import asyncio
 import collections
+import http.client
 import json
+import math
 import pathlib
 import random
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 TASK = {"templates": ["Review: {{text}} Good?"], "choices": ["bad ||| good"]}
 WORDS = "a the film plot was lovely dull great awful and very not".split()
 TOLERANCE = 1e-4  # of the largest score
+GUEST = "guest"
+TOKEN = "load-test"
 _BROKEN = ("cut", "no json", "too large")
+Scores = Sequence[Sequence[float]]  # of each text
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -83,17 +92,39 @@ def make_texts(count: int, seed: int) -> list[str]:
     ]
 
 
+class History:
+    """What a name stood for, and when; None is for no adapter."""
+
+    def __init__(self, scores: Scores | None) -> None:
+        """Begins with scores that the name has had all the time."""
+        self._spans: list[tuple[Scores | None, float]] = [(scores, math.inf)]
+
+    async def change(
+        self, scores: Scores | None, do: Callable[..., Any], *args: Any
+    ) -> Any:
+        """Notes a change that `do` makes in a thread; meanwhile both are right."""
+        before, _ = self._spans[-1]
+        self._spans.append((scores, math.inf))
+        done = await asyncio.to_thread(do, *args)
+        self._spans[-2] = before, time.monotonic()
+        return done
+
+    def since(self, moment: float) -> list[Scores | None]:
+        """What the name has stood for since a moment, however short."""
+        return [scores for scores, end in self._spans if end >= moment]
+
+
 class Load:
     """The clients, and what became of their requests."""
 
     def __init__(
         self,
         port: int,
-        expected: Mapping[str, Sequence[set[tuple[float, ...]]]],
+        expected: Mapping[str, History],
         texts: Sequence[str],
         seconds: float,
     ) -> None:
-        """Takes what is right: of each adapter and text the scores it may have."""
+        """Takes what is right: of each name what it stands for."""
         self.port = port
         self.expected = expected
         self.texts = texts
@@ -130,11 +161,21 @@ class Load:
                 await asyncio.sleep(0.1 + generator.random() / 5)
                 continue
             self.latencies.append(time.monotonic() - started)
-            self._check(status, answer, numbers, names)
+            self.check(status, answer, numbers, names, started)
 
-    def _check(
-        self, status: int, answer: Any, numbers: Sequence[int], names: Sequence[str]
+    def check(
+        self,
+        status: int,
+        answer: Any,
+        numbers: Sequence[int],
+        names: Sequence[str],
+        started: float,
     ) -> None:
+        """Counts the answer to a request for these texts and names."""
+        known = {name: self.expected[name].since(started) for name in names}
+        if status == 404 and any(None in found for found in known.values()):
+            self.counts["absent"] += 1
+            return
         if status != 200:
             self.counts["wrong"] += 1
             return
@@ -144,7 +185,8 @@ class Load:
             scores = list(found["scores"].values())
             self.counts["rows"] += 1
             if found["adapter"] != name or not any(
-                close(scores, right) for right in self.expected[name][number]
+                right is not None and close(scores, right[number])
+                for right in known[name]
             ):
                 self.counts["wrong"] += 1
 
@@ -189,6 +231,7 @@ def head(length: int) -> bytes:
     """The head of a request for predictions."""
     return (
         "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Authorization: Bearer {TOKEN}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     ).encode()
 
@@ -200,15 +243,39 @@ def close(scores: Sequence[float], right: Sequence[float]) -> bool:
     return max(abs(a - b) for a, b in pairs) <= TOLERANCE * largest
 
 
-async def swap(server: Any, adapters: Mapping[str, Any], until: float) -> None:
-    """Gives one name two adapters in turn, and lets another come and go."""
+def administer(port: int, method: str, body: Mapping[str, str] | None) -> int:
+    """The status that the server answers to a change of the guest."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        text = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        connection.request(method, f"/v1/adapters/{GUEST}", text, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+async def swap(
+    server: Any, adapters: Mapping[str, Any], right: Mapping[str, Scores], load: Load
+) -> None:
+    """Gives one name two adapters in turn, and lets the guest come and go."""
     names = sorted(adapters)
-    while time.monotonic() < until:
+    swapped, guest = load.expected[names[0]], load.expected[GUEST]
+    coming = {"directory": names[-1]}
+    pauses = random.Random(0)
+    while time.monotonic() < load.until:
         for other in (names[1], names[0]):
-            await asyncio.to_thread(server.replace_adapter, names[0], adapters[other])
-        await asyncio.to_thread(server.put_adapter, "guest", adapters[names[-1]])
-        await asyncio.to_thread(server.remove_adapter, "guest")
-        await asyncio.sleep(0.05)
+            await swapped.change(
+                right[other], server.replace_adapter, names[0], adapters[other]
+            )
+            await asyncio.sleep(pauses.choice((0.0, 0.05, 0.5)))
+        for scores, *request, status in (
+            (right[names[-1]], "PUT", coming, 201),
+            (None, "DELETE", None, 204),
+        ):
+            found = await guest.change(scores, administer, load.port, *request)
+            load.counts["wrong"] += found != status
+            await asyncio.sleep(pauses.choice((0.0, 0.05, 0.5)))
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -223,33 +290,42 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     texts = make_texts(options.rows, options.seed)
     rows = [{"text": text} for text in texts]
     right = {
-        name: [{p.scores} for p in tfew_jax.predict(base, adapter, rows)]
+        name: [p.scores for p in tfew_jax.predict(base, adapter, rows)]
         for name, adapter in adapters.items()
     }
-    first, second = sorted(adapters)[:2]  # that of the first name is swapped
-    right[first] = [a | b for a, b in zip(right[first], right[second], strict=True)]
-    with serving.Server(
-        base, bank, max_batch_size=options.batch, max_queue=options.queue
-    ) as server:
+    expected = {name: History(scores) for name, scores in right.items()}
+    expected[GUEST] = History(None)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving.Server(
+            base, bank, max_batch_size=options.batch, max_queue=options.queue
+        ) as server,
+    ):
+        directory = pathlib.Path(folder)
+        for name, adapter in adapters.items():
+            adapter.save(directory / name)
         inputs = (f"Review: {text} Good?" for text in texts)
         server.warm_up([len(base.tokenizer.encode(text)) for text in inputs])
-        app = http_app.Service(server).app()
-        with http_run.bind("127.0.0.1", 0) as sock:
-            with http_run.running(app, sock):
-                port = sock.getsockname()[1]
-                load = Load(port, right, texts, options.seconds)
-                started = time.monotonic()
-                asyncio.run(_all(load, server, adapters, options.clients))
-                seconds = time.monotonic() - started
+        app = http_app.Service(server, directory=directory, token=TOKEN).app()
+        with http_run.bind("127.0.0.1", 0) as sock, http_run.running(app, sock):
+            port = sock.getsockname()[1]
+            load = Load(port, expected, texts, options.seconds)
+            started = time.monotonic()
+            asyncio.run(_all(load, server, adapters, right, options.clients))
+            seconds = time.monotonic() - started
         numbers = server.metrics()
     return _summary(load, numbers, seconds)
 
 
 async def _all(
-    load: Load, server: Any, adapters: Mapping[str, Any], clients: int
+    load: Load,
+    server: Any,
+    adapters: Mapping[str, Any],
+    right: Mapping[str, Scores],
+    clients: int,
 ) -> None:
     asking = [load.ask(client) for client in range(clients)]
-    await asyncio.gather(swap(server, adapters, load.until), *asking)
+    await asyncio.gather(swap(server, adapters, right, load), *asking)
 
 
 def _summary(load: Load, numbers: Mapping[str, Any], seconds: float) -> dict[str, Any]:
@@ -258,7 +334,7 @@ def _summary(load: Load, numbers: Mapping[str, Any], seconds: float) -> dict[str
     def share(part: float) -> float:
         return round(ordered[min(len(ordered) - 1, int(part * len(ordered)))], 4)
 
-    names = ("requests", "rows", "wrong", "lost", "rejected", "broken")
+    names = ("requests", "rows", "wrong", "lost", "absent", "rejected", "broken")
     batches = numbers["batch_rows"]
     return {
         **{name: load.counts[name] for name in names},
@@ -276,7 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
     found = run(parse_arguments(arguments))
     print(json.dumps(found))
-    return 1 if found["wrong"] or found["lost"] else 0
+    return 0 if found["rows"] and not found["wrong"] and not found["lost"] else 1
 
 
 if __name__ == "__main__":
