@@ -1,19 +1,25 @@
 """The HTTP interface, over real sockets on loopback."""
 
+import asyncio
 import http.client
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 pytest.importorskip("uvicorn", reason="needs the extra serve")
 pytest.importorskip("starlette", reason="needs the extra serve")
+
+import anyio.to_thread
+from one_line import message_of
 
 from tfew_jax import serving
 from tfew_jax.cli import main
@@ -156,11 +162,23 @@ def test_readiness_waits_for_the_warm_up(start):
         ({"rows": [ROW]}, 400, "row 0: names no adapter"),
         ({"rows": [{**ROW, "adapter": 1}]}, 400, "row 0: names no adapter"),
         ({"rows": [ROW], "adapter": 1}, 400, "adapter must be the name"),
+        (
+            {"rows": [{**ROW, "adapter": "nobody"}], "adapter": "a"},
+            400,
+            "row 0: names the adapter 'nobody', but the request 'a'",
+        ),
         ({"rows": [ROW], "adapters": "a"}, 400, "unknown 'adapters'"),
         ({"rows": [ROW] * 6, "adapter": "a"}, 413, "6 rows; a request may have 5"),
         ({"rows": [ROW], "adapter": "z"}, 404, "row 0: unknown adapter 'z'; known: __"),
         ({"rows": [{}], "adapter": "a"}, 422, "row 0: template 'Review: "),
+        ({"rows": [ROW], "adapter": "\ud800"}, 404, r"unknown adapter '\ud800'"),
         ({"rows": [ROW], "adapter": "__base__"}, 422, "rows may not bring theirs"),
+        (
+            {"rows": [ROW, {"text": "a \ud800"}], "adapter": "a"},
+            422,
+            r"row 1: '\ud800' is half a character",
+        ),
+        ({"rows": [{"\ud800": "x"}], "adapter": "a"}, 422, r"columns are '\ud800'"),
         ({"rows": [{"text": "x" * 900}], "adapter": "a"}, 413, "than 800 bytes"),
     ],
 )
@@ -172,6 +190,28 @@ def test_a_bad_request_is_one_clear_line(start, server, body, status, message):
     assert message in answer["error"] and "\n" not in answer["error"]
     assert set(answer) == {"error"}
     assert server.metrics()["accepted"] == 0
+
+
+def test_a_row_may_repeat_the_adapter_of_the_request(start):
+    client = start()
+    status, answer = client.predict([{**ROW, "adapter": "b"}, ROW], "b")
+    assert status == 200
+    assert [found["adapter"] for found in answer["predictions"]] == ["b", "b"]
+
+
+@pytest.mark.parametrize("depth", [600, 990, 5000])
+def test_deep_nesting_is_never_a_failure_of_the_server(start, depth):
+    client = start()
+    nested = b"[" * depth + b"]" * depth
+    body = b'{"rows": [{"text": "x", "more": ' + nested + b'}], "adapter": "a"}'
+    status, answer, _ = client("POST", "/v1/predict", body)
+    assert status in (200, 400, 422)  # as deep as this Python goes
+    assert status == 200 or "\n" not in answer["error"]
+
+
+def test_more_rows_than_may_ever_wait_are_too_many(start):
+    status, answer = start().predict([ROW] * 9, "a")
+    assert status == 413 and "send several requests" in answer["error"]
 
 
 def test_other_paths_and_methods_are_refused_in_json(start):
@@ -190,6 +230,48 @@ def test_a_body_that_grows_too_large_or_comes_too_slowly_is_refused(start):
     with client.raw(head + b"Content-Length: 50\r\n\r\n{") as connection:
         assert b" 408 " in connection.recv(100)
     assert client("GET", "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("head", [{}, {"Content-Length": None}])
+def test_a_client_hears_that_its_body_is_many_times_too_large(start, head):
+    client = start(limits=http_app.Limits(body_bytes=1000))
+    connection = http.client.HTTPConnection(client.host, client.port, timeout=60)
+    body = b" " * 6_000_000
+    if head:  # as chunks, whose length nobody knows before
+        connection.request("POST", "/v1/predict", iter([body]), encode_chunked=True)
+    else:
+        connection.request("POST", "/v1/predict", body)
+    response = connection.getresponse()
+    assert response.status == 413
+    assert "larger than 1,000 bytes" in json.loads(response.read())["error"]
+    connection.close()
+
+
+def test_a_body_beyond_all_measure_is_refused_before_it_comes(start):
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n"
+    with start().raw(head) as connection:
+        connection.settimeout(5)  # half of what a body may take
+        assert b" 413 " in connection.recv(100)
+
+
+def test_a_body_that_nobody_reads_does_not_keep_a_connection(start, monkeypatch):
+    monkeypatch.setattr(http_run, "_HEADER_SECONDS", 0.2)
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n"
+    with start().raw(head) as connection:
+        assert b" 200 " in connection.recv(4000)
+        with pytest.raises(OSError):  # the other side is closed
+            for _ in range(500):
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+
+def test_a_body_that_comes_after_its_answer_does_no_harm(start):
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    with start().raw(head % 10) as connection:
+        assert b" 200 " in connection.recv(4000)
+        connection.sendall(b"x" * 10)
+        connection.sendall(head % 0)
+        assert b" 200 " in connection.recv(4000)
 
 
 def test_a_head_that_comes_too_slowly_ends_the_connection(start, monkeypatch):
@@ -241,6 +323,62 @@ def test_a_request_that_takes_too_long_is_given_up(start, quick):
         504,
         {"error": "no answer within 0.2 seconds; try again"},
     )
+
+
+def test_changes_of_adapters_leave_threads_for_rows(start, server, monkeypatch):
+    entered, finish = threading.Event(), threading.Event()
+
+    def put(name, path):
+        entered.set()
+        assert finish.wait(60)
+        return True
+
+    monkeypatch.setattr(server, "put_adapter", put)
+    client = start(token=TOKEN, directory=pathlib.Path(__file__).parent)
+    head = (
+        "PUT /v1/adapters/conftest.py HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+        f"Authorization: Bearer {TOKEN}\r\n\r\n"
+    )
+    changing = [client.raw(head.encode()) for _ in range(45)]  # more than threads
+    assert entered.wait(60)
+    time.sleep(0.2)  # until all have come
+    try:
+        assert client.predict([ROW], "a")[0] == 200
+    finally:
+        finish.set()
+    for connection in changing:
+        assert b" 201 " in connection.recv(100)
+        connection.close()
+
+
+def test_the_wait_for_a_thread_counts_as_part_of_the_timeout(server):
+    app = http_app.Service(server, limits=http_app.Limits(seconds=0.2)).app()
+    body = json.dumps({"rows": [ROW], "adapter": "a"}).encode()
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/v1/predict", "root_path": ""},
+        **{"headers": [], "query_string": b"", "http_version": "1.1"},
+    }
+    free, sent = threading.Event(), []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    async def ask():
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = 1
+        busy = asyncio.create_task(anyio.to_thread.run_sync(free.wait, 60))
+        while not limiter.borrowed_tokens:
+            await asyncio.sleep(0.01)
+        await app(scope, receive, send)
+        free.set()
+        await busy
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 504
+    assert server.metrics()["accepted"] == 0
 
 
 def test_a_failure_of_the_model_is_no_secret_and_no_end(start, quick, server):
@@ -298,6 +436,8 @@ def test_adapters_are_loaded_replaced_and_taken_away(start, directory, server):
         ("x", {"directory": "a\0"}, 422, "does not lie below"),
         ("x", {"directory": "link"}, 422, "does not lie below"),
         ("link", None, 422, "does not lie below"),
+        ("x", {"directory": "y" * 300}, 422, "cannot be the path of a directory"),
+        ("x", {"directory": "\ud800"}, 422, "cannot be the path of a directory"),
         ("x", {"directory": 3}, 400, "'directory' alone"),
         ("x", {"path": "a"}, 400, "'directory' alone"),
         ("__base__", None, 422, "cannot name an adapter"),
@@ -364,9 +504,34 @@ def test_a_token_is_one_word(tmp_path, monkeypatch, text, token):
         command.read_token(tmp_path / "nowhere")
 
 
-def test_limits_are_positive():
-    with pytest.raises(ValueError, match="the limit rows is 0"):
-        http_app.Limits(rows=0)
+@pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])
+def test_limits_are_positive_and_finite(value):
+    message = message_of(http_app.Limits, seconds=value)
+    assert message == f"the limit seconds is {value}; expected a number more than 0"
+
+
+def test_a_request_may_not_have_more_rows_than_may_wait(base, directory):
+    message = message_of(
+        command.serve, base=base, bank=directory, port=0, max_rows=9, max_queue=8
+    )
+    assert message.startswith("max_rows=9, but max_queue=8: requests of so many rows")
+
+
+def test_a_warm_up_ends_with_the_server(base, directory, monkeypatch, quick):
+    opening = threading.Timer(0.3, quick.gate.set)
+
+    def run(app, sock):
+        assert quick.entered.wait(60)
+        opening.start()  # when the server has been closed
+
+    monkeypatch.setattr(http_run, "run", run)
+    quick.gate.clear()
+    command.serve(
+        base=base, bank=directory, port=0, warm_up=[16, 32, 64], say=lambda line: None
+    )
+    assert quick.sizes == [1]  # of many
+    names = [thread.name for thread in threading.enumerate()]
+    assert "tfew_jax warm-up" not in names
 
 
 def test_who_can_be_reached_by_others_is_warned(base, directory, monkeypatch, quick):

@@ -7,6 +7,7 @@ import threading
 import bank_of_tasks
 import numpy as np
 import pytest
+from one_line import message_of
 
 import tfew_jax
 from tfew_jax import evaluate, experiment, serving
@@ -77,6 +78,16 @@ def test_rows_that_wait_become_batches_whatever_their_adapters(server, quick):
     assert metrics["latency_seconds"]["number"] == 6
 
 
+def test_a_row_of_many_choices_is_scored_apart(server, quick):
+    first = hold(server, quick)
+    choices = " ||| ".join(f"no {number}" for number in range(40))
+    large = {"text": "great", "template": "{{text}}", "choices": choices}
+    futures = server.submit_rows([ROW, large, ROW, ROW], ["b", None, "c", "a"])
+    quick.gate.set()
+    assert marks([first, *futures]) == [2, 3, 1, 4, 2]
+    assert quick.sizes == [1, 3, 1]
+
+
 def test_a_batch_waits_for_others_until_it_is_full(base, marked, quick):
     with serving.Server(base, marked, max_batch_size=3, max_wait=60.0) as server:
         futures = [server.submit(ROW, name) for name in "abc"]
@@ -106,6 +117,21 @@ def test_a_full_queue_refuses_all_rows_of_a_request(server, quick):
     assert marks([first, *futures]) == [2, *[3] * 6, 4, 4]
     metrics = server.metrics()
     assert (metrics["rejected"], metrics["queue_rows"]) == (3, 0)
+
+
+def test_rows_that_may_never_fit_are_not_told_to_come_again(server):
+    message = message_of(server.submit_rows, [ROW] * 9, "b", error=serving.TooManyRows)
+    assert message.startswith("9 rows in one request, but no more than 8 may wait")
+    assert server.metrics()["rejected"] == 0
+    assert len(server.predict([ROW] * 8, "b")) == 8
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_timeout_of_a_request_is_checked_as_that_of_the_server(server, timeout):
+    expected = f"timeout={timeout}; expected seconds, more than 0"
+    assert expected in message_of(server.submit, ROW, "a", timeout=timeout)
+    assert expected in message_of(server.predict, [ROW], "a", timeout=timeout)
+    assert server.metrics()["accepted"] == 0
 
 
 def test_a_row_that_cannot_be_rendered_fails_alone(server, quick):
@@ -263,6 +289,33 @@ def test_closing_without_draining_cancels_what_waits(server, quick):
             future.result(60)
     assert len(errors) == 1
     assert server.metrics()["cancelled"] == 3
+
+
+def test_who_waits_for_several_rows_hears_that_they_were_dropped(base, marked, quick):
+    with pytest.raises(ZeroDivisionError):
+        with serving.Server(base, marked, max_batch_size=1, max_wait=0.0) as server:
+            first = hold(server, quick)
+            waiting = server.submit_rows([ROW] * 2, "b")
+            opening = threading.Timer(0.2, quick.gate.set)
+            opening.start()
+            raise ZeroDivisionError
+    done, not_done = concurrent.futures.wait([first, *waiting], timeout=10)
+    assert len(done) == 3 and not not_done
+    assert [future.cancelled() for future in (first, *waiting)] == [False, True, True]
+
+
+def test_closing_ends_the_warm_up(server, quick):
+    quick.gate.clear()
+    counts = []
+    warming = threading.Thread(
+        target=lambda: counts.append(server.warm_up([16, 32, 64]))
+    )
+    warming.start()
+    assert quick.entered.wait(60)
+    server.close()
+    quick.gate.set()
+    warming.join()
+    assert counts == [1]  # the one at work
 
 
 def test_many_threads_get_the_answers_of_their_own_rows(base, marked, quick, mark):

@@ -6,7 +6,7 @@ may come and go meanwhile. `serve` offers it over HTTP; what that needs is the e
 """
 
 from tfew_jax.serving.command import serve
-from tfew_jax.serving.requests import Busy, Closed, UnknownAdapter
+from tfew_jax.serving.requests import Busy, Closed, TooManyRows, UnknownAdapter
 from tfew_jax.serving.server import Server
 
-__all__ = ["Busy", "Closed", "Server", "UnknownAdapter", "serve"]
+__all__ = ["Busy", "Closed", "Server", "TooManyRows", "UnknownAdapter", "serve"]

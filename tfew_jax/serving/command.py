@@ -1,10 +1,11 @@
 """`tfew serve`: a server of a directory of adapters, over HTTP."""
 
+import contextlib
 import logging
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tfew_jax.experiment import banks
 from tfew_jax.experiment.base import Base
@@ -51,7 +52,7 @@ def serve(
         max_queue: Most rows that wait.
         timeout: Seconds after which a request is given up.
         max_body_bytes: Of a request.
-        max_rows: Of a request.
+        max_rows: Of a request; no more than may wait.
         body_timeout: Seconds in which the body of a request must have come.
         own_templates: Whether clients may bring templates for `__base__`; for clients
             that are trusted, since a template can take any time.
@@ -75,6 +76,11 @@ def serve(
         rows=max_rows,
         seconds=timeout,
     )
+    if max_rows > max_queue:
+        raise ValueError(
+            f"max_rows={max_rows}, but max_queue={max_queue}: requests of so many rows "
+            "could never be accepted; lower the one or raise the other"
+        )
     token = read_token(token_file)
     directory = pathlib.Path(bank).expanduser()
     with http_run.bind(host, port) as sock:
@@ -84,7 +90,7 @@ def serve(
                 f"may use the adapters; set --token-file or {TOKEN_VARIABLE}"
             )
         loaded = banks.load_bank(directory, base, capacity=capacity)
-        with Server(
+        server = Server(
             base,
             loaded,
             max_batch_size=max_batch_size,
@@ -92,14 +98,14 @@ def serve(
             max_queue=max_queue,
             timeout=timeout,
             own_templates=own_templates,
-        ) as server:
-            warmed = _warm_up(server, warm_up)
+        )
+        with _warming_up(server, warm_up) as is_ready:
             service = http_app.Service(
                 server,
                 directory=directory,
                 token=token,
                 limits=limits,
-                is_ready=warmed.is_set,
+                is_ready=is_ready,
             )
             say(f"serving {len(loaded)} adapters on {http_run.url_of(sock)}")
             http_run.run(service.app(), sock)
@@ -131,12 +137,13 @@ def read_token(file: PathLike | None) -> str | None:
     return token
 
 
-def _warm_up(server: Server, lengths: Sequence[int]) -> threading.Event:
-    """Compiles beside what is served; the event says when it is done."""
+@contextlib.contextmanager
+def _warming_up(server: Server, lengths: Sequence[int]) -> Iterator[Callable[[], bool]]:
+    """A server that compiles beside what it serves; yields what says if that is done.
+
+    The server is closed when the block ends.
+    """
     done = threading.Event()
-    if not lengths:
-        done.set()
-        return done
 
     def work() -> None:
         try:
@@ -146,5 +153,14 @@ def _warm_up(server: Server, lengths: Sequence[int]) -> threading.Event:
             log.warning("warm-up failed: %s", error)
         done.set()
 
-    threading.Thread(target=work, name="tfew_jax warm-up", daemon=True).start()
-    return done
+    if not lengths:
+        with server:
+            yield lambda: True
+        return
+    thread = threading.Thread(target=work, name="tfew_jax warm-up", daemon=True)
+    thread.start()
+    try:
+        with server:
+            yield done.is_set
+    finally:
+        thread.join()  # a process that ends while a thread compiles is aborted

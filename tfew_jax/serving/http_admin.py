@@ -40,10 +40,14 @@ def path_below(root: pathlib.Path | None, place: str) -> pathlib.Path:
     refused = ValueError(f"{place!r} does not lie below the directory of adapters")
     if "\0" in place:
         raise refused
-    path = (top / place).resolve()
+    try:
+        path = (top / place).resolve()
+        is_there = path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, links in a ring, no text
+        raise ValueError(f"{place!r} cannot be the path of a directory") from None
     if top not in path.parents:
         raise refused
-    if not path.exists():
+    if not is_there:
         raise FileNotFoundError(
             f"there is no {place!r} below the directory of adapters"
         )

@@ -15,24 +15,28 @@ refused.
 
 import asyncio
 import dataclasses
+import functools
 import hmac
-import json
 import logging
+import math
 import pathlib
+import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any
 
+import anyio
+import anyio.to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tfew_jax.experiment import mixed
-from tfew_jax.serving import http_admin, metrics
-from tfew_jax.serving.requests import Busy, Closed, UnknownAdapter
+from tfew_jax.experiment import mixed, prepared
+from tfew_jax.serving import http_admin, http_body, metrics
+from tfew_jax.serving.requests import Busy, Closed, TooManyRows, UnknownAdapter
 from tfew_jax.serving.server import Server
 
 log = logging.getLogger(__name__)
@@ -62,11 +66,13 @@ class Limits:
         """Checks the numbers.
 
         Raises:
-            ValueError: If one is not positive.
+            ValueError: If one is not positive and finite.
         """
         for name, value in dataclasses.asdict(self).items():
-            if not value > 0:
-                raise ValueError(f"the limit {name} is {value}; expected more than 0")
+            if not 0 < value < math.inf:
+                raise ValueError(
+                    f"the limit {name} is {value}; expected a number more than 0"
+                )
 
 
 class Service:
@@ -141,24 +147,29 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """Predictions of the rows of the body."""
         content = await self._json(request)
-        rows, names = _rows_of(content, self._limits.rows)
+        rows, names = http_body.rows_of(content, self._limits.rows)
+        until = time.monotonic() + self._limits.seconds
         try:
-            futures = await run_in_threadpool(
-                self._server.submit_rows, rows, names, timeout=self._limits.seconds
-            )
+            # A thread that renders rows is waited for, since nobody else knows them.
+            with anyio.fail_after(self._limits.seconds):
+                futures = await anyio.to_thread.run_sync(
+                    self._submit, rows, names, until
+                )
+        except TimeoutError:
+            raise self._no_answer() from None
         except UnknownAdapter as error:
             raise HTTPException(404, str(error)) from error
+        except TooManyRows as error:
+            raise HTTPException(413, str(error)) from error
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
         except (Busy, Closed) as error:
             raise HTTPException(503, str(error), headers=_BUSY) from error
         waiting = [asyncio.wrap_future(future) for future in futures]
         try:
-            found = await _unless_gone(request, waiting, self._limits.seconds)
+            found = await _unless_gone(request, waiting, until - time.monotonic())
         except TimeoutError:
-            raise HTTPException(
-                504, f"no answer within {self._limits.seconds:g} seconds; try again"
-            ) from None
+            raise self._no_answer() from None
         except ValueError as error:  # an adapter that has diverged
             raise HTTPException(500, str(error)) from error
         except (MemoryError, RuntimeError) as error:
@@ -176,7 +187,7 @@ class Service:
         place = http_admin.directory_of(content, name)
         try:
             path = http_admin.path_below(self._directory, place)
-            is_new = await run_in_threadpool(self._server.put_adapter, name, path)
+            is_new = await self._administer(self._server.put_adapter, name, path)
         except Closed as error:
             raise HTTPException(503, str(error), headers=_BUSY) from error
         except FileNotFoundError as error:
@@ -189,7 +200,7 @@ class Service:
         """Takes an adapter away."""
         name = self._admin_name(request)
         try:
-            await run_in_threadpool(self._server.remove_adapter, name)
+            await self._administer(self._server.remove_adapter, name)
         except UnknownAdapter as error:
             raise HTTPException(404, str(error)) from error
         except ValueError as error:
@@ -197,6 +208,36 @@ class Service:
         except Closed as error:
             raise HTTPException(503, str(error), headers=_BUSY) from error
         return Response(status_code=204)
+
+    def _submit(
+        self, rows: list[dict[str, Any]], names: list[str], until: float
+    ) -> list["Future[prepared.Prediction]"]:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return self._server.submit_rows(rows, names, timeout=left)
+
+    def _no_answer(self) -> HTTPException:
+        seconds = self._limits.seconds
+        return HTTPException(504, f"no answer within {seconds:g} seconds; try again")
+
+    async def _json(self, request: Request, default: Any = None) -> dict[str, Any]:
+        return await http_body.read_json(
+            request,
+            max_bytes=self._limits.body_bytes,
+            seconds=self._limits.body_seconds,
+            default=default,
+        )
+
+    @functools.cached_property
+    def _one_at_a_time(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(1)
+
+    async def _administer(self, change: Callable[..., Any], *args: Any) -> Any:
+        """Changes the adapters beside the threads that take rows, which never wait."""
+        return await anyio.to_thread.run_sync(
+            change, *args, limiter=self._one_at_a_time
+        )
 
     def _admin_name(self, request: Request) -> str:
         if self._token is None:
@@ -206,32 +247,6 @@ class Service:
                 "with --token-file",
             )
         return request.path_params["name"]
-
-    async def _json(self, request: Request, default: Any = None) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                body = await _body(request, self._limits.body_bytes)
-        except TimeoutError:
-            raise HTTPException(
-                408,
-                f"the body did not come within {self._limits.body_seconds:g} seconds",
-                headers={"connection": "close"},
-            ) from None
-        except ClientDisconnect:
-            raise HTTPException(400, "the client went away") from None
-        if not body and default is not None:
-            return default
-        try:
-            content = json.loads(body.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            line = " ".join(str(error).split())
-            raise HTTPException(400, f"the body is not JSON in UTF-8: {line}") from None
-        if not isinstance(content, dict):
-            raise HTTPException(
-                400,
-                f"the body must be a JSON object, found {type(content).__name__}",
-            )
-        return content
 
 
 class _Guard:
@@ -270,24 +285,6 @@ class _Guard:
         return len(given) == 1 and hmac.compare_digest(given[0], self._expected)
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    too_large = HTTPException(
-        413,
-        f"the body is larger than {limit:,} bytes; send fewer rows a request",
-        headers={"connection": "close"},
-    )
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
-        raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
-    return b"".join(parts)
-
-
 async def _unless_gone(
     request: Request, waiting: list["asyncio.Future[Any]"], seconds: float
 ) -> list[Any]:
@@ -316,43 +313,6 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _rows_of(
-    content: dict[str, Any], max_rows: int
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of a body without the names of their adapters, and these."""
-    if unknown := sorted(set(content) - {"rows", "adapter"}):
-        raise HTTPException(400, f"unknown {unknown[0]!r}; a body has rows and adapter")
-    rows, adapter = content.get("rows"), content.get("adapter")
-    if not isinstance(rows, list) or not rows:
-        raise HTTPException(400, "rows must be a list of one object or more")
-    if len(rows) > max_rows:
-        raise HTTPException(
-            413, f"{len(rows)} rows; a request may have {max_rows}, so send several"
-        )
-    if adapter is not None and not isinstance(adapter, str):
-        raise HTTPException(400, "adapter must be the name of an adapter, as text")
-    names, left = [], []
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise HTTPException(
-                400, f"row {number}: expected an object, found {type(row).__name__}"
-            )
-        if adapter is None:
-            own = {k: value for k, value in row.items() if k != mixed.ADAPTER_FIELD}
-            name = row.get(mixed.ADAPTER_FIELD)
-        else:
-            own, name = row, adapter
-        if not isinstance(name, str) or not name:
-            raise HTTPException(
-                400,
-                f"row {number}: names no adapter; give 'adapter' for all rows or in "
-                "each of them",
-            )
-        names.append(name)
-        left.append(own)
-    return left, names
-
-
 def _task_name(adapter: Any) -> str | None:
     return None if adapter.task is None else adapter.task.get("name")
 
@@ -360,7 +320,8 @@ def _task_name(adapter: Any) -> str | None:
 def _error(
     status: int, message: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    return JSONResponse({"error": message}, status_code=status, headers=headers)
+    text = message.encode("utf-8", "backslashreplace").decode()  # half characters
+    return JSONResponse({"error": text}, status_code=status, headers=headers)
 
 
 async def _explain(request: Request, error: Exception) -> Response:

@@ -102,7 +102,8 @@ def _make(app: ASGIApp) -> uvicorn.Server:
 class _PatientProtocol(H11Protocol):
     """Closes connections on which the head of a request takes too long.
 
-    uvicorn's own timeout ends where the first byte comes.
+    So does what is left of a body after the answer that did not need it. uvicorn's own
+    timeout ends where the first byte comes.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -121,8 +122,18 @@ class _PatientProtocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_answered_early():
+            self._watch()
+
+    def _is_answered_early(self) -> bool:
+        """Whether there is an answer, but not yet the whole body of its request."""
+        states = (self.conn.our_state, self.conn.their_state)
+        return states == (h11.DONE, h11.SEND_BODY)
+
     def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+        if self.conn.their_state is not h11.IDLE and not self._is_answered_early():
             self._forget()
         elif self._timer is None:
             self._timer = self.loop.call_later(_HEADER_SECONDS, self.transport.close)

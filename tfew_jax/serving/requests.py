@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +19,10 @@ class Busy(RuntimeError):
 
 class Closed(RuntimeError):
     """The server takes no more requests."""
+
+
+class TooManyRows(ValueError):
+    """A request has more rows than may ever wait, so that to try again is no use."""
 
 
 class UnknownAdapter(ValueError):
@@ -66,6 +71,18 @@ class RequestQueue:
     @property
     def closed(self) -> bool:
         return self._closed
+
+    def check_size(self, num_rows: int) -> None:
+        """Checks that so many rows would fit into the empty queue.
+
+        Raises:
+            TooManyRows: If they would not.
+        """
+        if num_rows > self._max_rows:
+            raise TooManyRows(
+                f"{num_rows} rows in one request, but no more than {self._max_rows} "
+                "may wait; send several requests"
+            )
 
     def put(self, requests: Sequence[Request]) -> None:
         """Accepts all of the requests or none.
@@ -119,3 +136,15 @@ class RequestQueue:
                 self._waiting.clear()
             self._changed.notify_all()
         return dropped
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Checks the seconds after which a request is given up; None is for never.
+
+    Raises:
+        ValueError: If they are not positive and finite.
+    """
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ValueError(
+            f"timeout={timeout}; expected seconds, more than 0, or None for no timeout"
+        )

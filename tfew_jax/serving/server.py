@@ -1,10 +1,10 @@
 """Requests of many threads in batches of any mix of adapters, which come and go.
 
 One thread computes: it takes the rows that wait, at most `max_batch_size`, and scores
-them in one forward pass. A row is rendered by the thread that brings it, so that a row
-that cannot be rendered never meets others. The bank is never changed but replaced: a
-row that was accepted is answered by the adapter it was accepted with, whatever has
-become of its name since.
+them in one forward pass, or in several where their sizes are unlike. A row is rendered
+by the thread that brings it, so that a row that cannot be rendered never meets others.
+The bank is never changed but replaced: a row that was accepted is answered by the
+adapter it was accepted with, whatever has become of its name since.
 """
 
 import concurrent.futures
@@ -19,7 +19,7 @@ from typing import Any
 from tfew_jax import checkpoint
 from tfew_jax.experiment import applying, banks, mixed, prepared
 from tfew_jax.experiment.base import Base
-from tfew_jax.serving import metrics, programs, worker
+from tfew_jax.serving import metrics, programs, requests, worker
 from tfew_jax.serving.requests import Closed, Request, RequestQueue, UnknownAdapter
 from tfew_jax.serving.snapshot import Snapshot
 
@@ -147,27 +147,30 @@ class Server:
 
         Raises:
             UnknownAdapter: If there is no such adapter.
-            ValueError: If there are no rows or not as many adapters, or a row cannot be
-                rendered.
+            TooManyRows: If so many may never wait.
+            ValueError: If there are no rows or not as many adapters, a row cannot be
+                rendered, or the timeout is not positive and finite.
             Busy: If not all of them fit into the queue.
             Closed: If the server is closed.
         """
+        requests.check_timeout(timeout)
+        self._queue.check_size(len(rows))
         names: Any = [None] * len(rows) if adapters is None else adapters
         names, rows = mixed.named_rows(rows, names, mixed.ADAPTER_FIELD)
         timeout = self._timeout if timeout is None else timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         snapshot = self._snapshot
-        requests = [
+        accepted = [
             _accept(snapshot, row, name, number, deadline)
             for number, (row, name) in enumerate(zip(rows, names, strict=True))
         ]
         try:
-            self._queue.put(requests)
+            self._queue.put(accepted)
         except RuntimeError:
-            self._metrics.count("rejected", len(requests))
+            self._metrics.count("rejected", len(accepted))
             raise
-        self._metrics.count("accepted", len(requests))
-        return [request.future for request in requests]
+        self._metrics.count("accepted", len(accepted))
+        return [request.future for request in accepted]
 
     def predict(
         self,
@@ -283,7 +286,7 @@ class Server:
         """Compiles, for the adapters of now, all sizes of batches of these lengths.
 
         Of adapters whose choices are the same for all rows; choices that a row brings
-        compile when they come.
+        compile when they come. Ends early where the server is closed meanwhile.
 
         Args:
             lengths: Tokens of inputs, rounded up as those of rows are.
@@ -298,7 +301,11 @@ class Server:
         shapes = programs.warm_up_shapes(
             snapshot.tasks.fixed_targets(), lengths, self._max_batch_size
         )
-        return sum(self._programs.warm_up(snapshot, shape) for shape in shapes)
+        return sum(
+            self._programs.warm_up(snapshot, shape)
+            for shape in shapes
+            if not self.closed
+        )
 
     def close(self, *, drain: bool = True) -> None:
         """Accepts no more rows and waits until none are at work; may be called twice.
@@ -309,8 +316,9 @@ class Server:
         """
         dropped = self._queue.close(drop=not drain)
         for request in dropped:
-            if request.future.cancel():
-                self._metrics.count("cancelled")
+            request.future.cancel()
+            request.future.set_running_or_notify_cancel()  # who waits for several
+            self._metrics.count("cancelled")
         self._worker.join()
 
     def __enter__(self) -> "Server":
@@ -388,7 +396,4 @@ def _check_settings(
         )
     if not 0 <= max_wait < math.inf:
         raise ValueError(f"max_wait={max_wait}; expected seconds, 0 or more")
-    if timeout is not None and not 0 < timeout < math.inf:
-        raise ValueError(
-            f"timeout={timeout}; expected seconds, more than 0, or None for no timeout"
-        )
+    requests.check_timeout(timeout)

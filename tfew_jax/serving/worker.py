@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfew_jax.experiment import mixed
-from tfew_jax.serving import metrics, programs
+from tfew_jax.serving import metrics, passes, programs
 from tfew_jax.serving.requests import Request, RequestQueue
 from tfew_jax.serving.snapshot import Snapshot
 
@@ -47,17 +47,24 @@ class Worker(threading.Thread):
             taken = self._queue.take(self._max_batch_size, self._max_wait)
             if taken is None:
                 return
-            requests = [request for request in taken if self._begin(request)]
-            self.num_rows = len(requests)
-            try:
-                for snapshot, group in _by_snapshot(self._current(), requests):
-                    self._answer(snapshot, group)
-            except Exception as error:  # nobody may wait for ever
-                log.exception("a batch failed")
-                for request in requests:
-                    if not request.future.done():
-                        self._fail(request, error)
+            self.num_rows = len(taken)
+            for snapshot, group in passes.plan(
+                taken, current=self._current(), max_rows=self._max_batch_size
+            ):
+                self._run_pass(snapshot, group)
             self.num_rows = 0
+
+    def _run_pass(self, snapshot: Snapshot, group: Sequence[Request]) -> None:
+        requests = [request for request in group if self._begin(request)]
+        if not requests:
+            return
+        try:
+            self._answer(snapshot, requests)
+        except Exception as error:  # nobody may wait for ever
+            log.exception("a batch failed")
+            for request in requests:
+                if not request.future.done():
+                    self._fail(request, error)
 
     def _begin(self, request: Request) -> bool:
         """Whether somebody still waits for the request, which is at work then."""
@@ -112,15 +119,3 @@ class Worker(threading.Thread):
     def _fail(self, request: Request, error: Exception) -> None:
         self._counts.count("failed")
         request.future.set_exception(error)
-
-
-def _by_snapshot(
-    current: Snapshot, requests: Sequence[Request]
-) -> list[tuple[Snapshot, list[Request]]]:
-    """Requests that one bank can answer: that of now, where it has their adapters."""
-    groups: dict[int, tuple[Snapshot, list[Request]]] = {}
-    for request in requests:
-        there = current.slot_of(request.adapter) is not None
-        snapshot = current if there else request.snapshot
-        groups.setdefault(id(snapshot), (snapshot, []))[1].append(request)
-    return list(groups.values())
