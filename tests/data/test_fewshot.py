@@ -239,5 +239,5 @@ def test_a_row_that_is_nested_too_deeply_is_named():
 def test_half_a_character_is_refused_with_its_row(row, choices):
     rows = [sources.Row(row, where="new.jsonl, line 7")]
     message = message_of(rows, spec("{{text}}", choices), with_labels=False)
-    assert message.startswith("new.jsonl, line 7: '\\ud")
-    assert "is half a character (a lone surrogate)" in message
+    assert message.startswith("new.jsonl, line 7: \\ud")
+    assert "is half of a surrogate pair" in message

@@ -176,7 +176,7 @@ def test_readiness_waits_for_the_warm_up(start):
         (
             {"rows": [ROW, {"text": "a \ud800"}], "adapter": "a"},
             422,
-            r"row 1: '\ud800' is half a character",
+            r"row 1: \ud800 is half of a surrogate pair",
         ),
         ({"rows": [{"\ud800": "x"}], "adapter": "a"}, 422, r"columns are '\ud800'"),
         ({"rows": [{"text": "x" * 900}], "adapter": "a"}, 413, "than 800 bytes"),

@@ -230,15 +230,9 @@ def _render(
 
 
 def _check_characters(rendered: Rendered) -> None:
-    """Refuses halves of surrogate pairs, which JSON can write and nobody can spell."""
     for text in (rendered.inputs, *rendered.choices):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise TemplateError(
-                f"{text[error.start]!r} is half a character (a lone surrogate); write "
-                "the whole one, or drop it"
-            ) from None
+        if half := sources.half_of_a_pair(text):
+            raise TemplateError(half)
 
 
 def _no_label(row: Mapping[str, Any], spec: TaskSpec, choices: tuple[str, ...]) -> str:
