@@ -172,6 +172,39 @@ def test_a_group_killed_between_two_checkpoints_goes_on_to_the_same_bits(
     manager.close()
 
 
+def test_a_group_with_a_failed_run_goes_on_after_a_kill_to_the_same_bits(
+    short, fast, long, trained, tmp_path, monkeypatch
+):
+    """When it fails again, the others stand ahead, and one of them is at its end."""
+    from tfew_jax.checkpoint import run as run_checkpoints
+
+    def go():
+        jobs = [
+            job(short, checkpoints=tmp_path / "short"),
+            job(fast, 1, rate=np.inf, checkpoints=tmp_path / "bad"),
+            job(long, checkpoints=tmp_path / "long"),
+        ]
+        return train_jobs(jobs, checkpoint_period=2)
+
+    save, last = run_checkpoints.RunCheckpoints.save, []
+
+    def deadly(self, step, *args, **kwargs):
+        last.extend([step] * (step == 5))
+        if len(last) == 2:  # that of the long one
+            raise Killed
+        save(self, step, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_checkpoints.RunCheckpoints, "save", deadly)
+        with pytest.raises(Killed):
+            go()
+    again = go()
+    assert [one.first_step for one in again] == [5, 0, 4]
+    assert again[1].failure is not None and again[1].failure.step < 3
+    for place in (0, 2):
+        assert_equal(again[place].trainable, trained[place].trainable)
+
+
 def run_names(groups):
     return [[job.member.name.split()[-1] for job in group] for group in groups]
 
@@ -305,3 +338,17 @@ def test_one_bar_is_shown_and_each_run_has_its_numbers(short, fast, long, tmp_pa
     name = "3 together, short 0.02 seed-1 to long 0.02 seed-1"
     assert f"{name}: steps 0 to 5" in log.getvalue()
     assert len(list(tmp_path.glob("*/events*"))) == 3
+
+
+def test_numbers_of_a_run_stand_in_its_own_place_also_where_it_trains_alone(
+    short, long, tmp_path
+):
+    for beside in ([], [job(long)]):
+        own = tmp_path / str(len(beside))
+        member = dataclasses.replace(job(short).member, events=own)
+        alone = dataclasses.replace(job(short), member=member)
+        shown = progress.Progress(tensorboard=tmp_path / "common", quiet=True)
+        train_jobs([alone, *beside], progress=shown)
+        assert len(list(own.glob("events*"))) == 1
+    others = [path.name for path in (tmp_path / "common").iterdir()]
+    assert others == [job(long).member.name]

@@ -163,6 +163,44 @@ def test_an_adapter_that_fails_does_not_touch_the_others(stand_in, poisoned):
     assert dirty[2].failures[0].rows == [10202]
 
 
+@pytest.mark.parametrize(("at", "batches"), [(4, [2, 3, 4, 5]), (6, [2, 3])])
+def test_an_adapter_that_stands_ahead_goes_on_there_when_the_other_one_fails(
+    stand_in, poisoned, at, batches
+):
+    def batch_at(step):
+        seen.append(step)
+        pair = [stand_in.make_batch(step), stand_in.make_batch(10 + step)]
+        pair[0] = poison(pair[0], [2] if step >= 2 else [])
+        return train.stack_batches(pair)
+
+    seen = []
+    whole = stand_in.run([0, 1], made=poisoned, batch_at=batch_at)
+    step_fn, optimizer = poisoned
+    _, frozen = start(stand_in, [0, 1], optimizer)
+    joined = train.join_states(
+        [
+            train.adapter_state(jax.tree.map(jnp.asarray, whole[done - 1].state), index)
+            for index, done in ((0, 2), (1, at))
+        ]
+    )
+    seen = []
+    infos = list(
+        train.training_steps(
+            joined,
+            frozen,
+            batch_at,
+            train.adapter_keys([0, 1]),
+            step_fn=step_fn,
+            num_steps=6,
+        )
+    )
+    assert [info.step for info in infos] == [3, *range(at + 1, 7)]
+    assert list(infos[0].failures) == [0]
+    assert seen == batches  # one of step 3 was made ahead
+    ended = adapter_of(infos[-1].state, 1)
+    assert_trees_equal(ended, adapter_of(whole[-1].state, 1))
+
+
 def test_a_gradient_that_is_not_finite_stops_too_and_names_all_rows(stand_in):
     def log_probs_fn(params, batch, *, dropout_keys):
         log_probs = stand_in.log_probs_fn(params, batch, dropout_keys=dropout_keys)

@@ -23,7 +23,7 @@ Watch = Callable[[int, train.TrainState], bool | None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user asked to stop; what was reached is saved."""
+    """The user asked to stop; what was reached is saved where checkpoints are kept."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +103,8 @@ def train_members(
         What is left of each member.
 
     Raises:
-        Interrupted: If the user pressed Ctrl-C; the states are saved.
+        Interrupted: If the user pressed Ctrl-C; the states are saved where checkpoints
+            are kept.
     """
     period = checkpoint_period or num_steps
     with contextlib.ExitStack() as stack:
@@ -119,31 +120,32 @@ def train_members(
             num_steps=num_steps,
             peak_rates=[member.peak_rate for member in members],
         )
-        events = {m.name: m.events for m in members} if len(members) > 1 else None
         stack.enter_context(
             progress.run(
-                name, first_step=first_step, num_steps=num_steps, members=events
+                name,
+                first_step=first_step,
+                num_steps=num_steps,
+                members={member.name: member.events for member in members},
             )
         )
         stop = stack.enter_context(_stop_requested(progress.say))
+        step, is_stopped = first_step, False
         is_last = watch is not None and bool(watch(first_step, state))
-        while not is_last:
+        while not (is_last or is_stopped):
             info = _next(steps, slots)
             if info is None:
                 break
-            state = info.state
+            state, step = info.state, info.step
             _report(info, slots, progress)
-            is_last = info.step == num_steps
-            if watch is not None and watch(info.step, state):
+            is_last = step == num_steps
+            if watch is not None and watch(step, state):
                 is_last = True
-            is_due = info.step % period == 0 or is_last
-            if is_due or stop.is_set():
+            is_due, is_stopped = step % period == 0 or is_last, stop.is_set()
+            if is_due or is_stopped:
                 for index, slot in enumerate(slots):
-                    slot.save(info.step, state, index, with_metric=is_due)
-            if stop.is_set() and not is_last:
-                is_kept = any(member.checkpoints is not None for member in members)
-                kept = f"step {info.step} of {name} is saved" if is_kept else name
-                raise Interrupted(f"stopped; {kept}, the same command goes on")
+                    slot.save(step, state, index, with_metric=is_due)
+        if stop.is_set():  # also in the last step, so that no other run starts
+            raise Interrupted(_told_stop(members, name, step))
         return [
             slot.trained(state, index, checkpoint_period)
             for index, slot in enumerate(slots)
@@ -230,7 +232,10 @@ def _next(
 
 
 def _report(info: train.StepInfo, slots: Sequence[_Slot], progress: Progress) -> None:
-    """Shows the losses of an update; of several members their mean."""
+    """Shows the losses of an update; of several members their mean.
+
+    Nothing where all that took part have failed and the others wait.
+    """
     by_member = {
         slot.member.name: {k: float(v[index]) for k, v in info.metrics.items()}
         for index, slot in enumerate(slots)
@@ -240,11 +245,20 @@ def _report(info: train.StepInfo, slots: Sequence[_Slot], progress: Progress) ->
         if slot.member.name in by_member:
             slot.add_loss(by_member[slot.member.name]["loss"])
     shown = list(by_member.values())
+    if not shown:
+        return
     mean = {k: sum(m[k] for m in shown) / len(shown) for k in shown[0]}
     if len(slots) == 1:
         progress.step(info.step, mean)
     else:
         progress.step(info.step, mean, by_member)
+
+
+def _told_stop(members: Sequence[Member], name: str, step: int) -> str:
+    """What the user who asked to stop is told."""
+    if all(member.checkpoints is None for member in members):
+        return f"stopped after step {step} of {name}, of which nothing is kept"
+    return f"stopped after step {step} of {name}; the same command goes on"
 
 
 @contextlib.contextmanager

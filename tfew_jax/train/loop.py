@@ -111,7 +111,7 @@ def training_steps(
     The caller logs, evaluates and saves between updates. A state saved and loaded
     continues to the same bits, since batches and keys follow from the step number.
     Adapters that were saved at different steps may go on together: those ahead wait for
-    the others.
+    the others, and go on where they stand if all of these fail.
 
     Args:
         state: Where to start. Its buffers are taken over.
@@ -149,13 +149,16 @@ def training_steps(
     rates = None if peak_rates is None else jnp.asarray(peak_rates, jnp.float32)
     keys = keys.reshape(num_adapters)
     frozen = jax.tree.map(jnp.asarray, frozen)  # once to the device, not every step
+
+    def batch_of(step: int) -> types.Batch | None:
+        return None if step >= num_steps else _with_axis(batch_at(step), num_adapters)
+
     failed, step = np.asarray(state.failed), int(next_step(state))
-    batch = None if step >= num_steps else _with_axis(batch_at(step), num_adapters)
+    batch = batch_of(step)
     while batch is not None:
         state, metrics = step_fn(state, frozen, batch, keys, rates)
-        last_batch, is_last = batch, step + 1 >= num_steps
         # The next batch is made while the device computes.
-        batch = None if is_last else _with_axis(batch_at(step + 1), num_adapters)
+        last_batch, batch = batch, batch_of(step + 1)
         had_failed = failed
         metrics, failed = jax.device_get((metrics, state.failed))
         row_is_finite = metrics.pop("row_is_finite")
@@ -174,6 +177,8 @@ def training_steps(
             raise error
         step += 1
         yield StepInfo(step=step, state=state, metrics=metrics, failures=failures)
+        if failures and (following := int(next_step(state))) != step:
+            step, batch = following, batch_of(following)  # where the others wait
 
 
 def _with_axis(batch: types.Batch, num_adapters: int) -> types.Batch:
