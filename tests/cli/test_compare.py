@@ -130,6 +130,7 @@ def test_every_method_of_the_sizes_has_its_own_recipe(given, monkeypatch):
     assert model.method.name == "full"
     assert model.recipe.loss.unlikelihood == model.recipe.loss.length_normalized == 0.0
     assert (model.recipe.learning_rate, model.recipe.schedule) == (1e-3, "constant")
+    assert dict(model.recipe.adafactor) == {"max_grad_norm": None}
     (family,) = seen["conditions"]
     assert family.x == "parameters"
 

@@ -304,6 +304,18 @@ def test_prompt_tuning_has_the_papers_recipe():
     }
 
 
+def test_model_tuning_of_the_paper_is_not_clipped():
+    files = ["models/embedded.gin", "tasks/customer_intent.gin"]
+    with configuration.parsed(
+        entry=experiment.train,
+        files=[*files, "runs/model_tuning.gin"],
+        bindings=["MODEL_DIR='out'"],
+    ):
+        recipe = gin.get_configurable(experiment.Recipe)()
+    assert dict(recipe.adafactor) == {"max_grad_norm": None}
+    assert (recipe.schedule, recipe.learning_rate) == ("constant", 1e-3)
+
+
 def test_text_model_tuning_has_the_papers_recipe():
     files = ["models/embedded.gin", "runs/text_model_tuning.gin"]
     recipe = recipe_of(files, experiment.train_text)

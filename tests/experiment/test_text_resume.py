@@ -1,6 +1,7 @@
 """A run on a text-to-text task that dies at any moment ends as if nothing happened."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ from flax import traverse_util
 from tfew_jax import experiment
 from tfew_jax.checkpoint import adapter as adapters
 from tfew_jax.checkpoint import run as run_checkpoints
-from tfew_jax.experiment import directory, generating, progress, text_measuring
+from tfew_jax.experiment import (
+    directory,
+    generating,
+    progress,
+    text_measuring,
+    text_run,
+)
 
 RECIPE = experiment.Recipe(
     num_steps=6, batch_size=4, learning_rate=0.02, schedule="constant"
@@ -53,7 +60,7 @@ CASES = {  # the measure, when to stop, the steps validated, the best of them
 }
 
 
-def train(base, text_data, path, patience):
+def train(base, text_data, path, patience, checkpoint_period=3):
     return experiment.train_text(
         model_dir=path,
         base=base,
@@ -64,7 +71,7 @@ def train(base, text_data, path, patience):
         patience=patience,
         eval_tasks=["cb"],
         lengths={"inputs": 48, "targets": 16},
-        checkpoint_period=3,
+        checkpoint_period=checkpoint_period,
         quiet=True,
     )
 
@@ -184,3 +191,52 @@ def test_an_interrupted_run_that_had_to_stop_does_not_go_on(
     result = train(base, text_data, tmp_path, 1)
     assert steps == [1, 2, 3, 4]
     assert result.summary["runs"][0]["last_step"] == 4
+
+
+def die_after_the_record_of_step_4(base, text_data, path, patience, period):
+    append = directory.Records.append
+
+    def deadly(self, record):
+        append(self, record)
+        if record.get("step") == 4:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(directory.Records, "append", deadly)
+        with pytest.raises(Killed):
+            train(base, text_data, path, patience, period)
+
+
+def test_a_run_that_stops_early_ends_there_wherever_its_last_checkpoint_stands(
+    base, text_data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(text_measuring, "answer", falling)
+    train(base, text_data, tmp_path / "whole", 1)
+    for period in (2, 100):  # that of the validations, and no checkpoint before the end
+        path = tmp_path / str(period)
+        die_after_the_record_of_step_4(base, text_data, path, 1, period)
+        train(base, text_data, path, 1, period)
+        assert_same(path, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("period", [3, 100])
+def test_what_is_done_again_after_a_stop_takes_no_time(
+    base, text_data, tmp_path, monkeypatch, period
+):
+    seconds = 0.0
+    step = progress.Progress.step
+
+    def slow(self, number, metrics):
+        nonlocal seconds
+        seconds += 10
+        step(self, number, metrics)
+
+    monkeypatch.setattr(progress.Progress, "step", slow)
+    monkeypatch.setattr(
+        text_run, "time", types.SimpleNamespace(monotonic=lambda: seconds)
+    )
+    monkeypatch.setattr(text_measuring, "answer", rising)
+    die_after_the_record_of_step_4(base, text_data, tmp_path, None, period)
+    result = train(base, text_data, tmp_path, None, period)
+    times = [r["wall_time_s"] for r in result.records if r["kind"] == "validation"]
+    assert times == [0, 20, 40, 60]

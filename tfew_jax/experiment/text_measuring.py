@@ -99,7 +99,10 @@ class Questions:
         )
 
     def drawn(self, count: int | None) -> "Questions":
-        """Some of the examples, always the same ones; those of a question together."""
+        """About so many of the examples, always the same ones.
+
+        Those of a question stay together, so that there may be a few more.
+        """
         if count is None or count >= len(self.examples):
             return self
         groups: dict[Any, list[int]] = {}
