@@ -198,6 +198,16 @@ def test_rows_without_a_label_have_an_unknown_target():
     assert text_to_text.get("squad").examples(row)[0]["targets"] == "<unk>"
 
 
+def test_prompts_of_free_targets_start_from_the_papers_words():
+    words = {task: text_to_text.get(task).class_labels for task in ("record", "wsc")}
+    assert words == {  # Lester et al., footnote 7
+        "record": ("commonsense", "reasoning", "reading", "comprehension"),
+        "wsc": ("commonsense", "pronoun", "resolution"),
+    }
+    assert text_to_text.get("rte").class_labels == ("entailment", "not_entailment")
+    assert text_to_text.get("squad").class_labels == ()
+
+
 def test_official_labels_are_texts_and_truth_values():
     (example,) = text_to_text.get("rte").examples(
         {**GOLDEN["rte"][0], "label": "entailment"}

@@ -4,10 +4,14 @@ import signal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import one_line
 import pytest
 
 from tfew_jax import experiment, losses, peft, train
+from tfew_jax.data import fewshot as fewshot_data
+from tfew_jax.data import tasks
 from tfew_jax.experiment import opening, progress, tuning
+from tfew_jax.peft import prompt
 
 TEMPLATE = "Review: {{text}}"
 CHOICES = "bad ||| good"
@@ -31,26 +35,90 @@ class Pressing(progress.Progress):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.parametrize("at", [3, 6], ids=["in the middle", "in the last step"])
 def test_ctrl_c_saves_what_was_reached_and_the_same_call_goes_on(
-    base, rows, tmp_path, monkeypatch
+    base, rows, tmp_path, monkeypatch, at
 ):
     whole = fewshot(base, rows, tmp_path / "whole")
     monkeypatch.setattr(opening, "Progress", Pressing)
-    monkeypatch.setattr(Pressing, "at", 3)
+    monkeypatch.setattr(Pressing, "at", at)
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="step 3 of seed-0-all is saved"):
+    told = f"stopped after step {at} of seed-0-all; the same command goes on"
+    with pytest.raises(experiment.Interrupted, match=told):
         fewshot(base, rows, tmp_path / "stopped")
     assert signal.getsignal(signal.SIGINT) is handler
     assert not (tmp_path / "stopped" / "FINISHED").exists()
     monkeypatch.setattr(Pressing, "at", -1)
     result = fewshot(base, rows, tmp_path / "stopped")
-    assert result.records[-1]["first_step"] == 3
+    assert result.records[-1]["first_step"] == at
     for mine, other in zip(
         jax.tree.leaves(result.adapter.params),
         jax.tree.leaves(whole.adapter.params),
         strict=True,
     ):
         np.testing.assert_array_equal(mine, other)
+
+
+def test_ctrl_c_without_a_directory_does_not_promise_to_go_on(base, rows, monkeypatch):
+    monkeypatch.setattr(opening, "Progress", Pressing)
+    monkeypatch.setattr(Pressing, "at", 2)
+    with pytest.raises(experiment.Interrupted) as caught:
+        fewshot(base, rows, None)
+    told = "stopped after step 2 of seed-0-all, of which nothing is kept"
+    assert str(caught.value) == told
+
+
+class Opened(Exception):
+    """The directory is ours, and nothing was trained yet."""
+
+
+def open_only(directory):
+    raise Opened
+
+
+def prompt_of(path, base, value):
+    """A prompt that starts from a file with this number everywhere."""
+    with open(path, "wb") as file:
+        np.save(file, np.full((2, base.config.emb_dim), value, np.float32))
+    return prompt.Prompt(length=2, init="file", init_file=str(path))
+
+
+def test_a_file_that_prompts_start_from_is_read_once(base, tmp_path):
+    method = prompt_of(tmp_path / "p.npy", base, 0.25)
+    made = tuning.Tuner(base, method, experiment.Recipe())
+    (tmp_path / "p.npy").unlink()
+    rows = jax.tree.leaves(train.adapter_params(made.init_state(0)))
+    np.testing.assert_array_equal(rows[0], np.full((2, base.config.emb_dim), 0.25))
+
+
+def test_a_run_whose_start_changed_is_not_continued(base, rows, text_data, tmp_path):
+    def few_shot():
+        task = tasks.Task(
+            spec=fewshot_data.TaskSpec(templates=TEMPLATE, choices=CHOICES), train=rows
+        )
+        experiment.train(
+            model_dir=tmp_path / "few", task=task, method=method, **settings
+        )
+
+    def text():
+        experiment.train_text(
+            model_dir=tmp_path / "text",
+            task="rte",
+            data_dir=text_data,
+            method=method,
+            recipe=experiment.Recipe(batch_size=4),
+            **settings,
+        )
+
+    settings = {"base": base, "quiet": True, "on_start": open_only}
+    for start in (few_shot, text):
+        for _ in range(2):
+            method = prompt_of(tmp_path / "p.npy", base, 0.25)
+            with pytest.raises(Opened):
+                start()
+        method = prompt_of(tmp_path / "p.npy", base, 0.5)
+        message = one_line.message_of(start)
+        assert "holds a run with other settings: init_file.digest was" in message
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_rows(base, rows, tmp_path):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_line import message_of
 
 from tfew_jax.peft import StartContext, prompt
 
@@ -191,6 +192,35 @@ def test_settings_that_mean_nothing_are_refused(settings, message):
         prompt.Prompt(**settings)
 
 
+def unchecked(**settings):
+    """A prompt of a caller whose types nothing checks, as outside of these tests."""
+    made = prompt.Prompt()
+    for name, value in settings.items():
+        object.__setattr__(made, name, value)
+    made.__post_init__()
+    return made
+
+
+def test_lists_are_as_good_as_tuples():
+    listed = unchecked(init_labels=["bad", "good"], init_range=[-1.0, 1.0])
+    given = prompt.Prompt(init_labels=("bad", "good"), init_range=(-1.0, 1.0))
+    assert listed == given and hash(listed) == hash(given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init_range": (1,)}, "two finite numbers, the lower first; got (1,)"),
+        ({"init_range": 0.5}, "two finite numbers, the lower first; got 0.5"),
+        ({"init_range": "ab"}, "two finite numbers, the lower first; got 'ab'"),
+        ({"init_labels": "good"}, "must be a tuple of texts, got 'good'; write a sing"),
+        ({"init_labels": (1, 2)}, "must be a tuple of texts, got (1, 2)"),
+    ],
+)
+def test_a_start_of_another_type_is_refused(settings, message):
+    assert message in message_of(unchecked, **settings)
+
+
 @pytest.mark.parametrize(
     ("settings", "labels", "message"),
     [
@@ -213,14 +243,14 @@ def test_a_start_that_the_model_cannot_make_is_refused(settings, labels, message
     ("content", "message"),
     [
         (None, "no such file"),
-        (b"not numpy", "is not a numpy file of numbers"),
-        (b"\x93NUMPY\x01\x00", "is not a numpy file of numbers"),
+        (b"not numpy", "expected a NumPy file of a prompt, which numpy.save writes"),
+        (b"\x93NUMPY\x01\x00", "expected a NumPy file of a prompt; it is damaged"),
         (np.zeros((3, 4), np.float32), r"shape \(3, 4\); length=2 .* needs \(2, 4\)"),
         (np.zeros((2, 3), np.float32), r"shape \(2, 3\); length=2 .* needs \(2, 4\)"),
-        (np.zeros((2, 4), np.int32), "is int32 of shape"),
-        (np.zeros(4, np.float32), r"expected floating point numbers \[prompt, embed\]"),
+        (np.zeros((2, 4), np.int32), "a matrix of floats .* dtype int32"),
+        (np.zeros(4, np.float32), r"one row a position; it holds shape \(4,\)"),
         (np.full((2, 4), np.nan, np.float32), "holds NaN"),
-        (np.array([{}], object), "is not a numpy file of numbers"),
+        (np.array([{}], object), "it is damaged"),
     ],
 )
 def test_a_file_that_is_no_such_prompt_is_refused(content, message, tmp_path):
@@ -238,5 +268,5 @@ def test_a_file_that_is_no_such_prompt_is_refused(content, message, tmp_path):
 
 def test_a_file_of_several_arrays_is_refused(tmp_path):
     np.savez(tmp_path / "two.npz", a=np.zeros(2), b=np.zeros(2))
-    with pytest.raises(ValueError, match="holds several arrays"):
+    with pytest.raises(ValueError, match=": expected a NumPy file of a prompt"):
         prompt.read_file(tmp_path / "two.npz")

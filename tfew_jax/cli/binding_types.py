@@ -7,7 +7,7 @@ inside a run, where nothing knows which binding it came from.
 import collections.abc
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gin
@@ -37,7 +37,7 @@ def matches(value: Any, hint: Any) -> bool:
     if origin is typing.Literal:
         return value in arguments
     if origin is tuple or hint is tuple:
-        return isinstance(value, list | tuple)
+        return isinstance(value, list | tuple) and _items_match(value, arguments)
     if origin is not None and isinstance(origin, type):
         if not isinstance(value, origin):
             return False
@@ -53,6 +53,15 @@ def matches(value: Any, hint: Any) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return not isinstance(hint, type) or _is_instance(value, hint)
+
+
+def _items_match(values: Sequence[Any], hints: tuple[Any, ...]) -> bool:
+    """Whether the items of a tuple are those of its type."""
+    if not hints:
+        return True
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    return len(values) == len(hints) and all(map(matches, values, hints))
 
 
 def _is_instance(value: Any, hint: type) -> bool:

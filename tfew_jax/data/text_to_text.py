@@ -38,6 +38,8 @@ class TextTask:
         benchmark: "super_glue", "glue", or "" for a dataset of its own.
         convert: From a row to its examples in evaluation, with the task's word.
         labels: The targets in the order of the classes; empty where they are free.
+        start_labels: Words that a prompt starts from instead where targets are free:
+            those of Lester et al., footnote 7.
         has_word: Whether the first word of the inputs names the task.
         repeats_answers: Whether each right answer is a training example of its own.
         train_label: The only label whose rows are trained on; None for all.
@@ -47,9 +49,15 @@ class TextTask:
     benchmark: str = ""
     convert: Callable[[Mapping[str, Any]], Example]
     labels: tuple[str, ...] = ()
+    start_labels: tuple[str, ...] = ()
     has_word: bool = True
     repeats_answers: bool = False
     train_label: int | None = None
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """What a prompt of class labels starts from."""
+        return self.labels or self.start_labels
 
     def examples(
         self, row: Mapping[str, Any], *, task_word: bool = True, train: bool = False
@@ -257,11 +265,21 @@ _ALL = (
         clean=_without_markup,
     ),
     TextTask(
-        name="record", benchmark="super_glue", convert=_record, repeats_answers=True
+        name="record",
+        benchmark="super_glue",
+        convert=_record,
+        start_labels=("commonsense", "reasoning", "reading", "comprehension"),
+        repeats_answers=True,
     ),
     _labelled("rte", ("hypothesis", "premise"), _ENTAILED),
     _labelled("wic", (*_PAIR, "word"), _TRUTH),
-    TextTask(name="wsc", benchmark="super_glue", convert=_wsc, train_label=1),
+    TextTask(
+        name="wsc",
+        benchmark="super_glue",
+        convert=_wsc,
+        start_labels=("commonsense", "pronoun", "resolution"),
+        train_label=1,
+    ),
     _labelled("mrpc", _PAIR, ("not_equivalent", "equivalent"), benchmark="glue"),
     _labelled(
         "qqp",

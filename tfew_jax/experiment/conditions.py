@@ -189,11 +189,12 @@ def model_family(models: Sequence[PathLike | None]) -> tuple[Condition, ...]:
     embedded one (None) "embedded".
     """
     return tuple(
-        Condition(name=_name(model), base=model, x=PARAMETERS) for model in models
+        Condition(name=model_name(model), base=model, x=PARAMETERS) for model in models
     )
 
 
-def _name(model: PathLike | None) -> str:
+def model_name(model: PathLike | None) -> str:
+    """What a model is called: by its directory, or the run whose final one it is."""
     if model is None:
         return "embedded"
     path = pathlib.Path(model).expanduser().absolute()

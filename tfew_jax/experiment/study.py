@@ -151,7 +151,7 @@ class Study:
             **common_settings(base, task, predict_rows, protocol),
             **{f"recipe.{k}": v for k, v in recipe.to_dict().items()},
             "method": method.to_dict(),
-            "initial": None if initial is None else initial.fingerprint,
+            **self.tuner.start_settings,
             "dropout_rate": base.config.dropout_rate,
             "variant": variant,
         }

@@ -13,8 +13,6 @@ that a run that died in between does both again, with the same bits.
 
 import dataclasses
 import functools
-import hashlib
-import json
 import pathlib
 import time
 from collections.abc import Sequence
@@ -47,8 +45,8 @@ class TextProtocol:
         eval_period: Updates between validations.
         patience: Validations without improvement after which a run stops; None for
             none, as in the paper.
-        max_eval_rows: Most examples of a validation in training; None for all. In the
-            end all are measured.
+        max_eval_rows: Examples of a validation in training, or a few more, as those of
+            a question stay together; None for all. In the end all are measured.
         eval_batch_size: Rows that are answered at once.
 
     Raises:
@@ -83,7 +81,6 @@ class Setup:
         others: What the best adapter is measured on besides.
         form: What rows become.
         tuner: What trains.
-        initial: Fingerprint of the adapter that every run starts from.
         protocol: Which runs, and when they are measured.
         variant: What reports call these runs.
     """
@@ -94,7 +91,6 @@ class Setup:
     others: Sequence[Questions]
     form: text_measuring.Format
     tuner: tuning.Tuner
-    initial: str | None
     protocol: TextProtocol
     variant: str
 
@@ -112,7 +108,7 @@ class Setup:
             "rows.validation": validation and [validation.split, validation.digest],
             "rows.others": {other.label: other.digest for other in self.others},
             "method": self.tuner.method.to_dict(),
-            "initial": self.initial,
+            **self.tuner.start_settings,
             "base": base.fingerprint,
             "dropout_rate": base.config.dropout_rate,
             "variant": self.variant,
@@ -121,8 +117,7 @@ class Setup:
     @functools.cached_property
     def config_hash(self) -> str:
         """Tells settings apart."""
-        text = json.dumps(self.settings, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return directory.settings_hash(self.settings)
 
     @functools.cached_property
     def validated(self) -> Questions | None:
@@ -228,7 +223,9 @@ class TextRun:
         if setup.validated is None or (step % protocol.eval_period and not is_last):
             return False
         name = f"{self.name}-validation-{step}"
-        if name not in self._records:
+        if name in self._records:
+            self._clock = time.monotonic()  # what is done again does not count
+        else:
             trained = train.adapter_params(state)
             measured = setup.answer(setup.validated, setup.tuner.params(trained))
             scores = validation_scores(self._records, self._seed)
@@ -238,9 +235,10 @@ class TextRun:
             seconds = self._seconds()
             self._records.append(record | {"step": step, "wall_time_s": seconds})
             self._show(VALIDATION, step, measured)
-        return selection.stops(
-            validation_scores(self._records, self._seed), protocol.patience
-        )
+        scores = validation_scores(self._records, self._seed)
+        # A run that was stopped may have been validated beyond where it stands.
+        reached = {at: score for at, score in scores.items() if at <= step}
+        return selection.stops(reached, protocol.patience)
 
     def _seconds(self) -> float:
         """Spent on this run up to here, without what a stop has lost."""

@@ -95,8 +95,9 @@ def train_text(
         eval_period: Updates between validations; the last update has one, too.
         patience: Validations without improvement after which a run stops; None for
             none, as in the paper.
-        max_eval_rows: Most examples of a validation, a fixed draw; None for all. The
-            best adapter is always measured on all.
+        max_eval_rows: Examples of a validation, a fixed draw, or a few more, as those
+            of a question stay together; None for all. The best adapter is always
+            measured on all.
         eval_batch_size: Rows that are answered at once.
         eval_tasks: What the best adapter is measured on besides: a set, for its
             validation split, or set and split, or these and the source of its rows.
@@ -139,7 +140,7 @@ def train_text(
     recipe = (recipe or Recipe.for_method(method)).by_likelihood()
     if initial_adapter is not None:
         initial_adapter = applying.load_adapter(initial_adapter, base)
-    labels = text_to_text.get(task.partition("/")[0]).labels
+    labels = text_to_text.get(task.partition("/")[0]).class_labels
     tuner = Tuner(base, method, recipe, initial=initial_adapter, class_labels=labels)
     examples = text_measuring.load_examples(
         task, "train", os.fspath(data_dir), task_word=task_word, train=True
@@ -153,7 +154,6 @@ def train_text(
         others=questions[len(asked) :],
         form=form,
         tuner=tuner,
-        initial=None if initial_adapter is None else initial_adapter.fingerprint,
         protocol=protocol,
         variant=variant or method.name,
     )

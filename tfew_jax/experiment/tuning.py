@@ -8,6 +8,7 @@ and compiles once for each shape, and so do several that differ in no more.
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -136,10 +137,12 @@ class Tuner:
         """
         self.base, self.method, self.recipe = base, method, recipe
         self._initial = initial
+        rows = None if initial is not None else method.read_start()
         self._context = peft.StartContext(
             embedding=base.params["token_embedder"]["embedding"],
             encode=functools.partial(base.tokenizer.encode, add_eos=False),
             class_labels=tuple(class_labels),
+            file_rows=rows,
         )
         self.notes: list[str] = []
         if initial is None:
@@ -155,6 +158,16 @@ class Tuner:
         self._frozen = train.frozen_half(base.params, method)
         self._init_trainable = _initializer(base.config, method)
         self._programs = _make_programs(base.config, *_shared(method, recipe))
+
+    @property
+    def start_settings(self) -> dict[str, Any]:
+        """What determines the start beside the method's settings, as JSON values."""
+        initial = self._initial
+        settings = {"initial": None if initial is None else initial.fingerprint}
+        if (rows := self._context.file_rows) is not None:
+            content = repr(rows.shape).encode() + rows.tobytes()
+            settings["init_file.digest"] = hashlib.sha256(content).hexdigest()[:16]
+        return settings
 
     def init_state(self, seed: int) -> train.TrainState:
         """The state of a run before its first step."""
@@ -179,14 +192,14 @@ class Tuner:
     def adapter(
         self, trainable: Params, *, task: dict[str, Any], metadata: dict[str, Any]
     ) -> checkpoint.Adapter:
-        """The trained half as it is saved."""
+        """The trained half as it is saved; the metadata say what it started from."""
         arrays = jax.tree.map(np.asarray, models.unstack_layers(trainable))
         return checkpoint.Adapter(
             method=self.method,
             params=arrays,
             config=self.base.config,
             task=task,
-            metadata=metadata,
+            metadata={**metadata, **self.start_settings},
         )
 
     def train(

@@ -50,11 +50,13 @@ class StartContext:
         embedding: The frozen model's token embedding.
         encode: Token ids of a text, without end of sequence.
         class_labels: Answers of the task, where all its rows have the same ones.
+        file_rows: What the method's `read_start` has read; None lets it read again.
     """
 
     embedding: Float[types.Array, "vocab embed"]
     encode: Callable[[str], list[int]]
     class_labels: tuple[str, ...] = ()
+    file_rows: Float[np.ndarray, "prompt columns"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,14 @@ class PeftMethod:
         return not self.adds_parameters or any(
             self.module_at(site) is not None for site in sites
         )
+
+    def read_start(self) -> Float[np.ndarray, "prompt columns"] | None:
+        """What training starts from in a file; None where it starts from none.
+
+        Raises:
+            ValueError: If the file cannot be read.
+        """
+        return None
 
     def check_start(self, context: StartContext) -> list[str]:
         """What is worth knowing of the initial values, a line each.

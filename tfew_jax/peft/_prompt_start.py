@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
 from tfew_jax import types
 from tfew_jax.peft._base import StartContext
+
+_NUMPY = b"\x93NUMPY"  # what such files begin with
 
 
 def check_vocabulary(
@@ -91,30 +93,50 @@ def _embedded(embedding: types.Array, ids: Array) -> Float[Array, "rows embed"]:
 
 
 def read_file(path: str | os.PathLike[str]) -> Float[np.ndarray, "prompt embed"]:
-    """The prompt of a numpy file, whatever its name ends with.
+    """The prompt of a NumPy file, whatever its name ends with.
 
     Raises:
-        ValueError: If it is not there, no numpy file, cut off, no matrix of floating
-            point numbers, or holds NaN.
+        ValueError: See `read_matrix`.
+    """
+    return read_matrix(path, "a prompt").astype(np.float32)
+
+
+def read_matrix(
+    path: str | os.PathLike[str], what: str
+) -> Shaped[np.ndarray, "rows columns"]:
+    """A matrix of floats in their own dtype.
+
+    Args:
+        path: A NumPy file, whatever its name ends with.
+        what: What it holds, for messages.
+
+    Raises:
+        ValueError: If it is not there, no NumPy file of one array, cut off, no matrix
+            of floats, or not finite.
     """
     path = pathlib.Path(path).expanduser()
+    expected = f"{path}: expected a NumPy file of {what}"
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            is_numpy = file.read(len(_NUMPY)) == _NUMPY
+        array = np.load(path, allow_pickle=False) if is_numpy else None
     except FileNotFoundError:
-        raise ValueError(f"prompt {path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: no such file; give a NumPy file of {what}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{expected}; it is damaged ({reason})") from None
+    if array is None:
+        raise ValueError(f"{expected}, which numpy.save writes; it is none")
+    if array.ndim != 2 or not array.size or array.dtype.kind != "f":
         raise ValueError(
-            f"prompt {path} is not a numpy file of numbers "
-            f"({' '.join(str(error).split())}); give one that numpy.save wrote"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f"prompt {path} holds several arrays; give one as .npy")
-    if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
-        raise ValueError(
-            f"prompt {path} is {array.dtype} of shape {array.shape}; expected floating "
-            "point numbers [prompt, embed]"
+            f"{expected}, a matrix of floats with one row a position; it holds shape "
+            f"{array.shape}, dtype {array.dtype}"
         )
     if not np.isfinite(array).all():
-        raise ValueError(f"prompt {path} holds NaN or infinite numbers")
-    return array.astype(np.float32)
+        raise ValueError(
+            f"{path}: {what} holds NaN or infinity; the file is damaged or the "
+            "training that wrote it diverged"
+        )
+    return array

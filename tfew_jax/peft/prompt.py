@@ -40,7 +40,7 @@ INITS = ("uniform", "sampled_vocabulary", "class_labels", "text", "file")
 _SITES = (Site.ENCODER_INPUT, Site.DECODER_INPUT)
 _NAME = "prompt"
 
-read_file = start.read_file
+read_file, read_matrix = start.read_file, start.read_matrix
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,13 +107,28 @@ class Prompt(PeftMethod):
             raise ValueError(
                 f"init_vocabulary must be positive or None, got {self.init_vocabulary}"
             )
-        low, high = self.init_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(
-                f"init_range must be two finite numbers, the lower first; got "
-                f"{self.init_range}"
-            )
+        self._check_sequences()
         self._check_uses()
+
+    def _check_sequences(self) -> None:
+        """Makes tuples of lists, so that a method can be hashed, and looks at them."""
+        for name in ("init_range", "init_labels"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        pair = self.init_range
+        is_pair = isinstance(pair, tuple) and len(pair) == 2
+        is_pair = is_pair and all(isinstance(x, int | float) for x in pair)
+        if not (is_pair and all(map(math.isfinite, pair)) and pair[0] < pair[1]):
+            raise ValueError(
+                f"init_range must be two finite numbers, the lower first; got {pair!r}"
+            )
+        labels = self.init_labels
+        is_texts = isinstance(labels, tuple)
+        if not (is_texts and all(isinstance(label, str) for label in labels)):
+            raise ValueError(
+                f"init_labels must be a tuple of texts, got {labels!r}; write a single "
+                "one as ('good',)"
+            )
 
     def _check_uses(self) -> None:
         """Refuses settings that the chosen start does not read or lacks."""
@@ -150,6 +165,9 @@ class Prompt(PeftMethod):
             if self.added_positions(site) and path_of(site) not in paths:
                 raise ValueError(f"the parameters have no {path_of(site)}")
         return paths
+
+    def read_start(self) -> Float[np.ndarray, "prompt columns"] | None:
+        return None if self.init_file is None else read_file(self.init_file)
 
     def check_start(self, context: StartContext) -> list[str]:
         if self.init == "uniform":
@@ -216,8 +234,8 @@ class Prompt(PeftMethod):
             return start.of_labels(labels, context)
         if self.init_text is not None:
             return start.of_text(self.init_text, context)
-        if self.init_file is not None:
-            rows = read_file(self.init_file)
+        rows = self.read_start() if context.file_rows is None else context.file_rows
+        if rows is not None:
             if rows.shape != (self.length, embed):
                 raise ValueError(
                     f"init_file {self.init_file} has shape {rows.shape}; length="
