@@ -123,25 +123,37 @@ def test_words_are_counted_once_for_a_position():
 def test_a_label_is_kept_where_its_own_position_has_all_its_words():
     words = [["good", "great"], ["bad", "good"], ["en", "ment"], ["good", "x"]]
     labels = [("good", ["good"]), ("awful", ["awful"]), ("enment", ["en", "ment"])]
-    good, awful, several = prompts.find_labels(words, labels)
+    start = [text for text, _ in labels]
+    good, awful, several = prompts.find_labels(words, labels, start=start)
     assert good.kept and good.position == 0 and good.positions == (0, 1, 3)
     assert awful.kept is False and awful.positions == ()
     assert several.kept and several.num_kept == 2 and several.positions == (2,)
 
 
 def test_a_label_with_some_of_its_words_near_is_not_kept():
-    (label,) = prompts.find_labels([["en", "x"]], [("enment", ["en", "ment"])])
+    labels = [("enment", ["en", "ment"])]
+    (label,) = prompts.find_labels([["en", "x"]], labels, start=["enment"])
     assert label.kept is False and label.num_kept == 1
 
 
 def test_a_label_with_more_words_than_neighbours_needs_as_many_as_there_are():
-    (label,) = prompts.find_labels([["a", "b"]], [("abc", ["a", "b", "c"])])
+    labels = [("abc", ["a", "b", "c"])]
+    (label,) = prompts.find_labels([["a", "b"]], labels, start=["abc"])
     assert label.kept and label.num_kept == 2
 
 
 def test_a_label_beyond_the_prompt_has_no_position():
-    _, label = prompts.find_labels([["a", "b"]], [("c", ["c"]), ("b", ["b"])])
+    labels = [("c", ["c"]), ("b", ["b"])]
+    _, label = prompts.find_labels([["a", "b"]], labels, start=["c", "b"])
     assert (label.position, label.kept, label.positions) == (None, None, (0,))
+
+
+def test_a_label_that_started_two_positions_shifts_no_other():
+    words, labels = [["a"], ["x"], ["b"]], [("b", ["b"]), ("a", ["a"])]
+    b, a = prompts.find_labels(words, labels, start=["a", "a", "b"])
+    assert (a.position, a.kept, b.position, b.kept) == (0, True, 2, True)
+    (c,) = prompts.find_labels(words, [("c", ["c"])], start=["a", "a", "b"])
+    assert (c.position, c.kept) == (None, None)
 
 
 def test_a_label_without_pieces_is_refused():

@@ -1,5 +1,6 @@
 """Reports of whole adapters: prompts beside a vocabulary, vectors, files, charts."""
 
+import dataclasses
 import json
 
 import matplotlib.image
@@ -23,6 +24,7 @@ def learned(vocabulary):
         prompts={"encoder_input": prompt * np.array([[9], [9], [9], [18]], np.float32)},
         vectors={},
         labels=("bad", "very good"),
+        start_labels=("bad", "very good"),
     )
 
 
@@ -49,6 +51,26 @@ def test_labels_that_are_given_take_the_place_of_the_tasks(learned, vocabulary):
     (report,) = inspection.inspect_prompts(learned, vocabulary, top=1, labels=["film"])
     (label,) = report.labels
     assert label.kept is False and label.positions == (2, 3)
+
+
+def test_labels_of_another_order_do_not_take_the_place_of_a_start_that_is_known(
+    learned, vocabulary
+):
+    told = dataclasses.replace(learned, init="class_labels")
+    for given in (["very good", "bad"], ["film", "very good", "bad"]):
+        (report,) = inspection.inspect_prompts(told, vocabulary, labels=given)
+        found = {label.text: label.position for label in report.labels}
+        assert found == {**dict.fromkeys(given), "bad": 0, "very good": 1}
+
+
+def test_a_prompt_that_started_from_something_else_gives_labels_no_place(
+    learned, vocabulary
+):
+    sampled = dataclasses.replace(learned, init="uniform", start_labels=())
+    (report,) = inspection.inspect_prompts(sampled, vocabulary, top=3)
+    assert [label.position for label in report.labels] == [None, None]
+    assert [label.positions for label in report.labels] == [(0,), (1,)]
+    assert report.summary["labels_kept"] == 0
 
 
 def test_positions_that_share_their_entries_are_found(report):
@@ -88,6 +110,7 @@ def test_prompts_of_encoder_and_decoder_have_a_report_each(learned, vocabulary):
         prompts={"encoder_input": prompt, "decoder_input": prompt[:1]},
         vectors={},
         labels=("bad",),
+        start_labels=("bad",),
     )
     found = inspection.inspect_prompts(both, vocabulary)
     assert [(r.name, len(r.pieces)) for r in found] == [

@@ -6,12 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from tfew_jax import checkpoint, inspection, interop, models, peft
+from tfew_jax import checkpoint, inspection, interop, models
 from tfew_jax.checkpoint import layout
-from tfew_jax.peft import full
+from tfew_jax.peft import full, prompt
 
 MLP = "decoder/layers_1/mlp/ia3_mlp_hidden/scale"
-HAS_PROMPTS = "prompt" in peft.names()
 
 
 @pytest.fixture
@@ -108,8 +107,8 @@ def test_a_numpy_file_is_a_prompt_whatever_its_suffix(tmp_path, name):
         (np.array([[1, np.inf]]), "holds NaN or infinity"),
         (np.array([[{}]], object), "it is damaged"),
         (b"\x93NUMPY\x01", "it is damaged"),
-        (b"", "expected a NumPy file of a prompt, or the directory of an adapter"),
-        (b"row,label\n", "expected a NumPy file of a prompt, or the directory"),
+        (b"", "expected a NumPy file of a prompt, which numpy.save writes"),
+        (b"row,label\n", "expected a NumPy file of a prompt, which numpy.save writes"),
     ],
 )
 def test_a_file_that_is_no_prompt_is_refused(tmp_path, content, message):
@@ -131,19 +130,76 @@ def test_a_path_that_does_not_exist_is_named(tmp_path):
         inspection.load(tmp_path / "empty")
 
 
-@pytest.mark.skipif(not HAS_PROMPTS, reason="needs the method prompt")
-def test_a_prompt_adapter_gives_its_prompt(tmp_path):
-    method = peft.get("prompt")(length=3, init_labels=("no", "yes"))
-    table = np.arange(3 * 64, dtype=np.float32).reshape(3, 64)
+PROMPT = np.arange(3 * 64, dtype=np.float32).reshape(3, 64)
+OWN_START = {"initial": None}  # what our training writes where it made the start
+
+
+def load_prompt(path, *, metadata, task=None, **settings):
+    """A prompt adapter of some settings as it is read again."""
     made = checkpoint.Adapter(
-        method=method,
-        params={"encoder_input": {"prompt": {"embedding": table}}},
+        method=prompt.Prompt(length=3, **settings),
+        params={"encoder_input": {"prompt": {"embedding": PROMPT}}},
         config=models.SIZES["tiny"],
+        task=task,
+        metadata=metadata,
     )
-    made.save(tmp_path / "a")
-    learned = inspection.load(tmp_path / "a")
-    np.testing.assert_array_equal(learned.prompts["encoder_input"], table)
-    assert (learned.init, learned.labels) == ("class_labels", ("no", "yes"))
+    made.save(path)
+    return inspection.load(path)
+
+
+def test_a_prompt_adapter_gives_its_prompt_and_what_it_started_from(tmp_path):
+    labels = ("no", "yes")
+    learned = load_prompt(tmp_path / "a", metadata=OWN_START, init_labels=labels)
+    np.testing.assert_array_equal(learned.prompts["encoder_input"], PROMPT)
+    assert learned.init == "class_labels"
+    assert learned.labels == learned.start_labels == labels
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"source": "PEFT"}, {"composed_of": ["a", "b"]}, {"initial": "0123abcd"}, {}],
+    ids=["PEFT", "composed", "went on from another adapter", "a NumPy file"],
+)
+def test_a_start_that_our_training_did_not_make_is_not_told(tmp_path, metadata):
+    task = {"choices": ["bad ||| good"]}
+    learned = load_prompt(tmp_path / "a", metadata=metadata, task=task)
+    assert (learned.init, learned.start_labels) == (None, ())
+    assert learned.labels == ("bad", "good")
+
+
+@pytest.mark.parametrize(
+    ("settings", "start"),
+    [
+        ({}, ("yes", "no")),
+        ({"init": "uniform"}, ()),
+        ({"init": "sampled_vocabulary"}, ()),
+        ({"init_labels": ("maybe", "maybe")}, ("maybe", "maybe")),
+    ],
+    ids=["class labels", "uniform", "sampled", "given"],
+)
+def test_only_labels_that_the_prompt_started_from_have_a_place(
+    tmp_path, settings, start
+):
+    task = {"choices": ["yes ||| no", "True ||| no"]}
+    learned = load_prompt(tmp_path / "a", metadata=OWN_START, task=task, **settings)
+    assert learned.start_labels == start
+    looked_for = settings.get("init_labels") or ("yes", "no", "True")
+    assert learned.labels == looked_for
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("rte", ("entailment", "not_entailment")),
+        ("wsc", ("commonsense", "pronoun", "resolution")),
+        ("mrqa/race", ()),
+        ("of a later version", ()),
+    ],
+)
+def test_an_adapter_of_a_text_to_text_task_has_its_labels(tmp_path, name, labels):
+    metadata = OWN_START | {"text_task": {"name": name}}
+    learned = load_prompt(tmp_path / "a", metadata=metadata)
+    assert learned.labels == learned.start_labels == labels
 
 
 def test_choices_that_come_from_a_row_are_no_labels(adapter, tmp_path):

@@ -68,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="'A ||| B'",
         help="labels to look for near the positions of a prompt, in the order of its "
-        "initialisation; default: the choices of the adapter's task",
+        "initialisation where the adapter does not say what that was; default: the "
+        "choices of the adapter's task",
     )
     parser.add_argument(
         "--all-rows",

@@ -166,8 +166,7 @@ class Label:
     Attributes:
         text: The label.
         words: Of its pieces.
-        position: Where class-label initialisation puts it, its own place in the order
-            of the labels; None where the prompt is shorter or the decoder's.
+        position: The first that started from it; None where none did.
         num_kept: How many of its words are found at that position.
         kept: Whether the label is found there; None without such a position.
         positions: All positions where it is found.
@@ -185,24 +184,24 @@ def find_labels(
     words: Sequence[Sequence[str]],
     labels: Sequence[tuple[str, Sequence[str]]],
     *,
-    with_places: bool = True,
+    start: Sequence[str] = (),
 ) -> list[Label]:
     """Looks for labels among the neighbours.
 
-    Whether a label has lasted says something only for a prompt that started from its
-    labels: position i from label i.
+    Whether a label has lasted says something only where the prompt started from it.
 
     Args:
         words: Of each position's neighbours.
-        labels: Text and words of each label, in the order of the task.
-        with_places: Whether each label has a position of its own, as in the prompt of
-            an encoder.
+        labels: Text and words of each label.
+        start: What the prompt started from: position i from the i-th text. Empty where
+            it was something else, and for the prompt of a decoder.
 
     Raises:
         ValueError: If a label has no words.
     """
     found = []
-    for position, (text, label_words) in enumerate(labels):
+    places = list(start)[: len(words)]
+    for text, label_words in labels:
         if not label_words:
             raise ValueError(f"the vocabulary has no piece for the label {text!r}")
         wanted = set(label_words)
@@ -212,14 +211,14 @@ def find_labels(
             for at, (number, some) in enumerate(zip(matches, words, strict=True))
             if number >= min(len(wanted), len(some))
         )
-        has_place = with_places and position < len(words)
+        position = places.index(text) if text in places else None
         found.append(
             Label(
                 text=text,
                 words=tuple(label_words),
-                position=position if has_place else None,
-                num_kept=matches[position] if has_place else 0,
-                kept=position in where if has_place else None,
+                position=position,
+                num_kept=0 if position is None else matches[position],
+                kept=None if position is None else position in where,
                 positions=where,
             )
         )

@@ -171,8 +171,9 @@ def inspect_prompts(
         learned: The adapter.
         vocabulary: The embedding of the model it was trained on.
         top: Neighbours of each position.
-        labels: In the order of class-label initialisation; None for those of the
-            adapter's task.
+        labels: To look for; None for those of the adapter's task. Where the adapter
+            does not say what its prompt started from, they are taken for that, in
+            their order.
         all_rows: Whether pads, sentinels and rows beyond the vocabulary may be
             neighbours too.
         seed: Of the control.
@@ -185,6 +186,9 @@ def inspect_prompts(
         raise ValueError(f"{learned.source} holds no prompt, only (IA)^3 vectors")
     table = vocabulary.table
     candidates = None if all_rows else vocabulary.is_text
+    start = learned.start_labels
+    if labels is not None and learned.init is None:
+        start = tuple(labels)
     texts = list(dict.fromkeys(learned.labels if labels is None else labels))
     wanted = [(text, _words(text, vocabulary)) for text in texts]
 
@@ -203,7 +207,7 @@ def inspect_prompts(
             ),
             words=prompts.frequent_words(words),
             labels=prompts.find_labels(
-                words, wanted, with_places=name == "encoder_input"
+                words, wanted, start=start if name == "encoder_input" else ()
             ),
             **more,
         )

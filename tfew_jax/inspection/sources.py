@@ -5,7 +5,6 @@ import functools
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -13,10 +12,11 @@ from jaxtyping import Bool, Shaped
 from tfew_jax import checkpoint, interop, models
 from tfew_jax.checkpoint import adapter as native_adapter
 from tfew_jax.checkpoint import layout
-from tfew_jax.checkpoint import model as native_model
+from tfew_jax.data import text_to_text
 from tfew_jax.data import tokenizer as tokenizers
 from tfew_jax.experiment import applying
 from tfew_jax.experiment import base as bases
+from tfew_jax.peft import prompt
 
 PathLike = str | os.PathLike[str]
 
@@ -26,7 +26,6 @@ _PROMPTS = {
     "decoder_input/prompt/embedding": "decoder_input",
 }
 _VECTOR = "ia3_"
-_NUMPY = b"\x93NUMPY"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,9 +37,11 @@ class Learned:
         method: Name of the method; prompt for a NumPy file.
         prompts: Prompts by where they stand: encoder_input, decoder_input.
         vectors: (IA)^3's vectors by path.
-        labels: Those that the prompt started from, else the choices of the task that
-            the adapter was trained for, if they are the same for all rows.
-        init: What a prompt started from, if the adapter says so.
+        labels: Those that the prompt was to start from, else the choices of the task
+            that the adapter was trained for, if they are the same for all rows.
+        init: What a prompt started from, where its training says so.
+        start_labels: The labels that the first positions of a prompt started from,
+            each from one; empty where it was something else or is not known.
         base: What it says about the model it was trained on, if anything.
     """
 
@@ -50,6 +51,7 @@ class Learned:
     vectors: Mapping[str, Shaped[np.ndarray, "units"]]
     labels: tuple[str, ...] = ()
     init: str | None = None
+    start_labels: tuple[str, ...] = ()
     base: str | None = None
 
 
@@ -110,45 +112,17 @@ def load(path: PathLike, config: models.T5Config | None = None) -> Learned:
             "NumPy file"
         )
     if path.is_file() and path.suffix != ".pt":
-        prompt = load_array(path, "a prompt")
+        rows = prompt.read_matrix(path, "a prompt")
         return Learned(
             source=str(path),
             method="prompt",
-            prompts={"encoder_input": prompt},
+            prompts={"encoder_input": rows},
             vectors={},
         )
     is_native = (path / native_adapter.SETTINGS).exists()
     if config is None and not is_native:
         return _learned(_load_of_any_size(path), path)
     return _learned(interop.load_adapter(path, config), path)
-
-
-def load_array(path: pathlib.Path, what: str) -> Shaped[np.ndarray, "rows embed"]:
-    """Reads a matrix from a NumPy file, whatever its suffix.
-
-    Raises:
-        ValueError: If it is no NumPy file, cut off, no matrix of floats, or not finite.
-    """
-    expected = f"expected a NumPy file of {what}"
-    try:
-        with path.open("rb") as file:
-            if file.read(len(_NUMPY)) != _NUMPY:
-                raise ValueError(f"{path}: {expected}, or the directory of an adapter")
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read ({error.strerror or error})"
-        ) from error
-    except (ValueError, EOFError) as error:
-        if expected in str(error):
-            raise
-        raise ValueError(f"{path}: {expected}; it is damaged ({error})") from error
-    if array.ndim != 2 or not array.size or array.dtype.kind != "f":
-        raise ValueError(
-            f"{path}: {expected}, a matrix of floats with one row a position; it holds "
-            f"shape {array.shape}, dtype {array.dtype}"
-        )
-    return native_model.checked(array, what, path)
 
 
 def load_vocabulary(
@@ -174,7 +148,7 @@ def load_vocabulary(
         source = str(base or "the embedded base")
     else:
         source, found = str(embedding), None
-        table = load_array(pathlib.Path(embedding).expanduser(), "an embedding table")
+        table = prompt.read_matrix(embedding, "an embedding table")
     file = vocabulary or found
     if file is None:
         raise ValueError(
@@ -217,21 +191,42 @@ def _learned(adapter: checkpoint.Adapter, path: pathlib.Path) -> Learned:
         )
     base = adapter.metadata.get("base")
     settings = adapter.method.to_dict()
+    # Adapters of other programs, composed ones and those that went on from another one
+    # have settings of a start that they did not have.
+    has_own_start = adapter.metadata.get("initial", "unknown") is None
+    init = settings.get("init") if has_own_start else None
+    given = tuple(settings.get("init_labels") or ())
+    first, every = _labels(adapter)
     return Learned(
         source=str(path),
         method=adapter.method.name,
         prompts=prompts,
         vectors=vectors,
-        labels=tuple(settings.get("init_labels") or ()) or _labels(adapter.task),
-        init=settings.get("init"),
+        labels=given or every,
+        init=init,
+        start_labels=(given or first) if init == "class_labels" else (),
         base=None if base is None else str(base),
     )
 
 
-def _labels(task: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The choices of all templates, without those that come from a row."""
-    choices = (task or {}).get("choices") or ()
+def _labels(adapter: checkpoint.Adapter) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The choices of the first template, and those of all: none that come from a row.
+
+    Those of a text-to-text task are both.
+    """
+    name = (adapter.metadata.get("text_task") or {}).get("name", "").partition("/")[0]
+    if name in text_to_text.names():
+        labels = text_to_text.get(name).class_labels
+        return labels, labels
+    choices = (adapter.task or {}).get("choices") or ()
     texts = (choices,) if isinstance(choices, str) else choices
-    fixed = [text for text in texts if text and "{{" not in text and "{%" not in text]
-    labels = dict.fromkeys(c.strip() for text in fixed for c in text.split("|||"))
-    return tuple(label for label in labels if label)
+    each = [_fixed(text) for text in texts]
+    every = dict.fromkeys(label for labels in each for label in labels)
+    return each[0] if each else (), tuple(every)
+
+
+def _fixed(choices: str | None) -> tuple[str, ...]:
+    """The choices of a template; none where they come from a row."""
+    if not choices or "{{" in choices or "{%" in choices:
+        return ()
+    return tuple(label for text in choices.split("|||") if (label := text.strip()))
