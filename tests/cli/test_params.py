@@ -46,6 +46,22 @@ def test_a_models_directory_is_counted_by_its_own_sizes(base_directory, capsys):
     ]
 
 
+def test_models_of_one_name_have_a_row_each(base_directory, tmp_path, capsys):
+    for run_name in ("a", "b"):
+        (tmp_path / run_name).mkdir()
+        (tmp_path / run_name / "final_model").symlink_to(base_directory)
+    (tmp_path / "small").symlink_to(base_directory)
+    paths = [tmp_path / "a/final_model", tmp_path / "b/final_model"]
+    assert models_of(capsys, *paths) == ["a", "b"]
+    twice = [tmp_path / "small", "small"]
+    assert models_of(capsys, *twice) == [str(tmp_path / "small"), "small"]
+
+
+def models_of(capsys, *given):
+    assert run("--model", *given, "--method", "ia3", "--json") == 0
+    return [row["model"] for row in json.loads(capsys.readouterr().out)]
+
+
 def test_files_are_written_and_the_tables_are_printed_too(tmp_path, capsys):
     paths = {kind: tmp_path / f"counts.{kind}" for kind in ("md", "csv", "json", "png")}
     flags = [word for kind, path in paths.items() for word in (f"--{kind}", path)]
@@ -70,7 +86,7 @@ def test_files_are_written_and_the_tables_are_printed_too(tmp_path, capsys):
         (["--length", "ten"], "invalid int value: 'ten'"),
         (["--md", "--csv"], "--md and --csv both go to -"),
         (["--png", "no/where.png"], "--png no/where.png: its directory does not exist"),
-        (["--png", "."], "cannot write . ("),
+        (["--png", "."], "--png .: it is a directory; name a file"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_two(

@@ -84,7 +84,7 @@ def test_a_mistake_is_one_line(runs, tmp_path, capsys):
         ([runs, "--md", "-", "--csv", "-"], "--csv and --md both go to -"),
         ([runs, "--md", "x", "--csv", "./x"], "--csv and --md both go to x;"),
         ([runs, "--md", tmp_path / "no" / "x.md"], "its directory does not exist"),
-        ([runs, "--md", runs], f"cannot write {runs} (it is a directory)"),
+        ([runs, "--md", runs], f"--md {runs}: it is a directory; name a file"),
     ]:
         assert says in error_of(capsys, *argv)
 

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 
+import one_line
 import pytest
 
 from tfew_jax import report
@@ -103,6 +105,51 @@ def test_a_name_stands_for_the_variant(text_run):
     path = text_run()
     results = report.read([], variants={str(path): "twenty rows"})
     assert results.to_text().splitlines()[1].startswith("twenty rows")
+
+
+def test_the_last_record_of_a_finished_run_may_lack_its_line_end(text_run):
+    path = text_run()
+    file = path / "results.jsonl"
+    before = report.read(path).to_csv()
+    file.write_text(file.read_text().removesuffix("\n"))
+    assert report.read(path).to_csv() == before
+
+
+def test_a_run_whose_only_record_is_being_written_has_no_rows(experiment):
+    tail = json.dumps(make_record("validation", 0, 0.5, step=0, wall_time_s=0))
+    path = experiment("rte", [], settings=SETTINGS, finished=False, tail=tail)
+    results = report.read(path)
+    assert results.warnings() == [f"{path} is not finished: 0 of 2 seeds have scores"]
+    assert results.text_experiments[0].variant == "tuned"
+    assert results.to_csv().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"score": ...}, "line 11: not a record of a text-to-text run (no 'score')"),
+        ({"score": "0.5"}, "(the score '0.5' is no number)"),
+        ({"score": None}, "(the score None is no number)"),
+        ({"wall_time_s": ...}, "(no 'wall_time_s')"),
+        ({"kind": "text"}, "(no 'best_step')"),
+    ],
+)
+def test_a_record_that_lacks_what_is_summed_up_names_file_and_line(
+    text_run, changed, message
+):
+    path = text_run()
+    fields = make_record("validation", 0, 0.5, step=40, wall_time_s=4) | changed
+    fields = {name: value for name, value in fields.items() if value is not ...}
+    with (path / "results.jsonl").open("a") as file:
+        file.write(json.dumps(fields) + "\n")
+    assert message in one_line.message_of(report.read, path)
+
+
+@pytest.mark.parametrize("name", ["settings.json", "summary.json"])
+def test_a_damaged_file_is_named(text_run, name):
+    path = text_run()
+    (path / name).write_text('{"task": ')
+    assert f"{path / name} is not JSON" in one_line.message_of(report.read, path)
 
 
 def test_what_is_no_record_names_file_and_line(text_run):

@@ -17,39 +17,21 @@ Example:
 """
 
 import argparse
-import pathlib
 import sys
 
-from tfew_jax.cli import flags, memory
+from tfew_jax.cli import grids
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    flags.add_arguments(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an earlier comparison in OUT"
-    )
+    grids.add_arguments(parser, "comparison")
 
 
 def run(args: argparse.Namespace) -> int:
     """Parses the gin files, compares, writes table and chart."""
-    flags.check(args)
-    memory.keep_freed_memory()
-    from tfew_jax import experiment, report
-    from tfew_jax.cli import configuration
+    found = grids.execute(args, "compare")
+    from tfew_jax import report
 
-    with configuration.parsed(
-        entry=experiment.compare,
-        files=args.gin_file,
-        bindings=args.gin_bindings,
-        search_paths=args.gin_search_paths,
-        kind="experiments",
-    ) as configured:
-
-        def save_config(directory: pathlib.Path) -> None:
-            configuration.save(directory)
-
-        found = configured(overwrite=args.overwrite, on_start=save_config)
     report.write_comparison(found)
     print(report.comparison_text(found))
     print(f"table and chart in {found.directory}", file=sys.stderr)

@@ -17,7 +17,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from tfew_jax.cli import printing
+from tfew_jax.cli import output_files, printing
 
 if TYPE_CHECKING:
     from tfew_jax.models import T5Config
@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Counts, writes and prints."""
     files = {name: path for name in _TEXTS if (path := getattr(args, name))}
-    _check(args, files)
+    given = {f"--{name}": path for name, path in files.items()}
+    output_files.check(given | ({"--png": args.png} if args.png else {}))
     from tfew_jax.report import parameter_counts
 
     counts = parameter_counts.count(
@@ -73,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
         if path == "-":
             shown = text.removesuffix("\n")
         else:
-            _write(path, text.encode())
+            output_files.write(path, text)
     if args.png:
         from tfew_jax.report import charts, parameter_chart
 
-        _write(args.png, charts.to_png(parameter_chart.draw(counts)))
+        output_files.write(args.png, charts.to_png(parameter_chart.draw(counts)))
     if shown is None:
         shown = "\n\n".join(
             printing.table([*header[:-1], ""], rows, title=title)
@@ -87,33 +88,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace, files: dict[str, str]) -> None:
-    """Refuses what cannot be written, before anything heavy is imported."""
-    given = {f"--{name}": path for name, path in files.items()}
-    if args.png:
-        given["--png"] = args.png
-    seen: dict[str, str] = {}
-    for flag, path in given.items():
-        place = path if path == "-" else str(pathlib.Path(path).absolute())
-        if (other := seen.setdefault(place, flag)) != flag:
-            raise ValueError(f"{other} and {flag} both go to {path}; give each its own")
-        if path != "-" and not pathlib.Path(place).parent.is_dir():
-            raise ValueError(
-                f"{flag} {path}: its directory does not exist; make it, or name "
-                "another file"
-            )
-
-
 def _configs(names: list[str] | None) -> "dict[str, T5Config] | None":
-    """Sizes by name, or those of a directory by the directory's name."""
+    """Sizes by name, or those of a directory by the model's name.
+
+    Directories whose models have the same name stand as they were given.
+    """
     if names is None:
         return None
     from tfew_jax import interop, models
+    from tfew_jax.experiment import conditions
 
-    configs = {}
+    found: list[tuple[str, str, T5Config]] = []
     for name in names:
         if name in models.SIZES:
-            configs[name] = models.SIZES[name]
+            found.append((name, name, models.SIZES[name]))
             continue
         path = pathlib.Path(name).expanduser()
         if not path.is_dir() and os.sep not in name:
@@ -121,8 +109,12 @@ def _configs(names: list[str] | None) -> "dict[str, T5Config] | None":
                 f"--model {name!r} is neither a size ({', '.join(models.SIZES)}) nor "
                 "the directory of a model"
             )
-        configs[path.absolute().name] = interop.load_config(path)
-    return configs
+        found.append((name, conditions.model_name(path), interop.load_config(path)))
+    shorts = [short for _, short, _ in found]
+    return {
+        given if shorts.count(short) > 1 else short: config
+        for given, short, config in found
+    }
 
 
 def _text(counts: "list[parameter_counts.Count]", kind: str) -> str:
@@ -134,14 +126,3 @@ def _text(counts: "list[parameter_counts.Count]", kind: str) -> str:
         return parameter_counts.to_csv(counts)
     rows = [one.to_dict() for one in counts]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-
-
-def _write(path: str, data: bytes) -> None:
-    from tfew_jax.experiment import directory
-
-    try:
-        directory.write_bytes(pathlib.Path(path).absolute(), data)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path} ({error.strerror}); name another file"
-        ) from error

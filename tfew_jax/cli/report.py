@@ -14,9 +14,10 @@ Example:
 
 import argparse
 import os
-import pathlib
 import shutil
 import sys
+
+from tfew_jax.cli import output_files
 
 _FORMATS = ("csv", "md", "html")
 
@@ -61,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     """Reads, sums up, and writes or prints."""
     given = {name: path for name in _FORMATS if (path := getattr(args, name))}
     variants = _variants(args.variant)
-    _check(args, given)
+    if not (args.directories or args.variant):
+        raise ValueError("DIR is missing; see tfew report --help for an example")
+    output_files.check({f"--{name}": path for name, path in given.items()})
     from tfew_jax import report
 
     results = report.read(
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         if path == "-":
             shown = text
         else:
-            _write(path, text)
+            output_files.write(path, text)
     if shown is None:
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else None
@@ -98,39 +101,6 @@ def _variants(texts: list[str]) -> dict[str, str]:
         if (other := variants.setdefault(path, name)) != name:
             raise ValueError(f"--variant names {path} twice, {other} and {name}")
     return variants
-
-
-def _check(args: argparse.Namespace, given: dict[str, str]) -> None:
-    """Refuses what cannot be written, before anything heavy is imported."""
-    if not (args.directories or args.variant):
-        raise ValueError("DIR is missing; see tfew report --help for an example")
-    flags = {name: f"--{name}" for name in given}
-    seen: dict[str, str] = {}
-    for name, path in given.items():
-        place = path if path == "-" else str(pathlib.Path(path).absolute())
-        if (other := seen.setdefault(place, flags[name])) != flags[name]:
-            raise ValueError(
-                f"{other} and {flags[name]} both go to {path}; give each its own file"
-            )
-        if path != "-" and not pathlib.Path(path).absolute().parent.is_dir():
-            raise ValueError(
-                f"{flags[name]} {path}: its directory does not exist; make it, or name "
-                "another file"
-            )
-
-
-def _write(path: str, text: str) -> None:
-    from tfew_jax.experiment import directory
-
-    file = pathlib.Path(path).absolute()
-    try:
-        if file.is_dir():
-            raise IsADirectoryError(None, "it is a directory")
-        directory.write_text(file, text)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path} ({error.strerror}); name another file"
-        ) from error
 
 
 def _print(text: str) -> None:

@@ -16,39 +16,19 @@ Example:
 """
 
 import argparse
-import pathlib
 import sys
 
-from tfew_jax.cli import flags, memory
+from tfew_jax.cli import grids
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    flags.add_arguments(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an earlier sweep in OUT"
-    )
+    grids.add_arguments(parser, "sweep")
 
 
 def run(args: argparse.Namespace) -> int:
     """Parses the gin files, sweeps, prints the table."""
-    flags.check(args)
-    memory.keep_freed_memory()
-    from tfew_jax import experiment
-    from tfew_jax.cli import configuration
-
-    with configuration.parsed(
-        entry=experiment.sweep,
-        files=args.gin_file,
-        bindings=args.gin_bindings,
-        search_paths=args.gin_search_paths,
-        kind="experiments",
-    ) as configured:
-
-        def save_config(directory: pathlib.Path) -> None:
-            configuration.save(directory)
-
-        found = configured(overwrite=args.overwrite, on_start=save_config)
+    found = grids.execute(args, "sweep")
     print(found.table())
     print(f"results in {found.directory}", file=sys.stderr)
     return 0

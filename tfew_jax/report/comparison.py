@@ -7,7 +7,6 @@ why a model that has seen nothing but span corruption fails.
 """
 
 import dataclasses
-import io
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,6 @@ _FROZEN = "frozen model"
 _NUM_LEFT = 2  # columns of text
 _WIDTH, _LEFT, _HEIGHT = 5.2, 0.8, 5.6  # inches: of a set's panels, beside them, of all
 _DODGE = 0.07  # between lines at one place, so that their bars do not overlap
-_DPI = 150
 _TICK_CHARACTERS = 11
 _CLOSE = 0.35  # places nearer than this get labels that are turned
 
@@ -36,7 +34,8 @@ def write(comparison: Comparison) -> None:
     """Writes comparison.md and comparison.png to its directory."""
     folder = comparison.directory
     directory.write_text(folder / "comparison.md", to_markdown(comparison))
-    directory.write_bytes(folder / "comparison.png", to_png(figure(comparison)))
+    image = charts.to_png(figure(comparison))
+    directory.write_bytes(folder / "comparison.png", image)
 
 
 def to_text(comparison: Comparison) -> str:
@@ -151,14 +150,6 @@ def _by_condition(points: Sequence[Point]) -> list[Point]:
     """All lines of a condition next to each other."""
     order = list(dict.fromkeys(point.condition for point in points))
     return sorted(points, key=lambda point: order.index(point.condition))
-
-
-def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(charts.STYLE):
-        figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def figure(comparison: Comparison) -> Figure:

@@ -209,13 +209,8 @@ def load_experiment(path: pathlib.Path, *, name: str | None = None) -> Experimen
     Raises:
         ValueError: If a file is damaged.
     """
-    finished = (path / directory.FINISHED).exists()
-    settings = _load_json(path / directory.SETTINGS)
-    # Read after the marker, so that what is finished is complete.
-    content = (path / directory.RECORDS).read_bytes()
-    *lines, rest = content.split(b"\n")
-    if finished and rest:  # an editor may have taken the last line end
-        lines, rest = [*lines, rest], b""
+    settings = load_json(path / directory.SETTINGS)
+    finished, torn, lines = read_lines(path)
     records = []
     for number, line in enumerate(lines, 1):
         where = f"{path / directory.RECORDS}, line {number}"
@@ -234,9 +229,9 @@ def load_experiment(path: pathlib.Path, *, name: str | None = None) -> Experimen
         path=path,
         name=name,
         settings=settings,
-        summary=_load_json(path / "summary.json"),
+        summary=load_json(path / "summary.json"),
         finished=finished,
-        torn=bool(rest),
+        torn=torn,
         records=tuple(records),
     )
 
@@ -286,7 +281,22 @@ def _method_name(holder: Mapping[str, Any]) -> str | None:
     return method.get("name") if isinstance(method, dict) else None
 
 
-def _load_json(path: pathlib.Path) -> dict[str, Any]:
+def read_lines(path: pathlib.Path) -> tuple[bool, bool, list[bytes]]:
+    """The records of a directory as they are written.
+
+    Returns:
+        Whether the experiment is finished, whether a line at the end is cut off, and
+        the whole lines.
+    """
+    finished = (path / directory.FINISHED).exists()
+    # Read after the marker, so that what is finished is complete.
+    *lines, rest = (path / directory.RECORDS).read_bytes().split(b"\n")
+    if finished and rest:  # an editor may have taken the last line end
+        lines, rest = [*lines, rest], b""
+    return finished, bool(rest), lines
+
+
+def load_json(path: pathlib.Path) -> dict[str, Any]:
     """An object of a file; empty where there is no file."""
     try:
         value = json.loads(path.read_bytes())

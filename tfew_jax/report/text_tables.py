@@ -16,9 +16,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfew_jax.experiment import directory, text_run, text_summary
-from tfew_jax.report import formats, tables
+from tfew_jax.report import formats, records, tables
 
-KINDS = (text_run.VALIDATION, text_run.BEST, text_run.SHIFTED)
+_MEASURED = (
+    *("task", "split", "measured_as", "seed", "scores", "score", "illegal"),
+    "num_scored_rows",
+)
+_FIELDS = {  # that the numbers are made of, by the kind of record
+    text_run.VALIDATION: ("seed", "step", "score", "wall_time_s"),
+    text_run.BEST: (*_MEASURED, "best_step", "last_step"),
+    text_run.SHIFTED: _MEASURED,
+}
+KINDS = tuple(_FIELDS)
 COLUMNS = (
     *("variant", "trained on", "measured on", "split", "score", "n", "illegal"),
     *("best step", "steps", "within 1 %", "trainable", "rate", "directory"),
@@ -79,33 +88,48 @@ def load(path: pathlib.Path, *, name: str | None = None) -> TextExperiment:
     Raises:
         ValueError: If a file is damaged.
     """
-    finished = (path / directory.FINISHED).exists()
-    lines = (path / directory.RECORDS).read_bytes().split(b"\n")[:-1]
-    records = []
+    finished, _, lines = records.read_lines(path)
+    found = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            if record["kind"] not in KINDS:
-                raise ValueError(f"kind {record['kind']!r} is none of {KINDS}")
+            found.append(_checked(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(
                 f"{path / directory.RECORDS}, line {number}: not a record of a "
-                f"text-to-text run ({error}); restore the file, or do the run again "
+                f"text-to-text run ({what}); restore the file, or do the run again "
                 "with --overwrite"
             ) from error
-        records.append(record)
-    settings, summed_up = (
-        json.loads(file.read_bytes()) if (file := path / name).exists() else {}
-        for name in (directory.SETTINGS, "summary.json")
-    )
+    settings = records.load_json(path / directory.SETTINGS)
+    own = [record["variant"] for record in found if "variant" in record]
     return TextExperiment(
         path=path,
-        variant=name or str(records[0]["variant"]),
+        variant=name or str([*own, settings.get("variant") or "tuned"][0]),
         settings=settings,
-        summary=text_summary.summarize(records),
-        num_parameters=summed_up.get("num_parameters"),
+        summary=text_summary.summarize(found),
+        num_parameters=records.load_json(path / "summary.json").get("num_parameters"),
         finished=finished,
     )
+
+
+def _checked(record: Any) -> dict[str, Any]:
+    """A record, whose numbers can be summed up.
+
+    Raises:
+        KeyError: If it lacks a field.
+        TypeError: If it is no object, or its score no number.
+        ValueError: If it is of another kind.
+    """
+    if not isinstance(record, dict):
+        raise TypeError(f"a JSON object is expected, not {type(record).__name__}")
+    kind = record["kind"]
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
+    fields = {field: record[field] for field in _FIELDS[kind]}
+    is_measured = fields.get("scores", {}) is not None
+    if is_measured and type(fields["score"]) not in (int, float):
+        raise TypeError(f"the score {fields['score']!r} is no number")
+    return record
 
 
 def rows(experiments: Sequence[TextExperiment]) -> list[list[str]]:
