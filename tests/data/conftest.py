@@ -1,9 +1,11 @@
 """A vocabulary of a few words, trained on the spot, and a mixture of two small sets."""
 
+import importlib.resources.abc
 import json
 import pathlib
 import random
 import sys
+import unittest.mock
 
 import pytest
 import sentencepiece
@@ -82,3 +84,39 @@ def write_rows(tmp_path):
 @pytest.fixture
 def small_mixture(template_directory):
     return p3_mixture.load(SMALL, p3_rows.RawSets(ROWS), directory=template_directory)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """Writes rows as a TFDS dataset; returns the data directory."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS (extra data)")
+    pytest.importorskip("tensorflow", reason="needs TensorFlow (extra data)")
+    folder = tmp_path_factory.mktemp("tfds")
+
+    def write(name, config, splits, features, number="1.0.2", folder=folder):
+        version = tfds.core.Version(number)
+        identity = tfds.core.dataset_builder.BuilderConfig(name=config or "default")
+
+        class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            VERSION = version
+            BUILDER_CONFIGS = (identity,) if config else ()
+            pkg_dir_path = tmp_path_factory.mktemp("package")
+
+            def _info(self):
+                return tfds.core.DatasetInfo(builder=self, features=features(tfds))
+
+            def _split_generators(self, manager):
+                return {split: iter(enumerate(rows)) for split, rows in splits.items()}
+
+            def _generate_examples(self):
+                raise NotImplementedError
+
+        Tiny.name = name
+        options = tfds.download.DownloadConfig(num_shards=2)
+        # Builders import this package, which TFDS does not bring along.
+        backport = {"importlib_resources": importlib.resources}
+        with unittest.mock.patch.dict(sys.modules, backport):
+            Tiny(data_dir=str(folder)).download_and_prepare(download_config=options)
+        return folder
+
+    return write

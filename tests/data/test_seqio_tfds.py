@@ -1,11 +1,9 @@
 """Folders that TFDS itself wrote, read back; finding them needs no TensorFlow."""
 
 import dataclasses
-import importlib.resources.abc
 import json
 import pathlib
 import sys
-import unittest.mock
 
 import numpy as np
 import pytest
@@ -20,42 +18,6 @@ def describe(folder: pathlib.Path, splits=("train",)) -> pathlib.Path:
     text = json.dumps({"name": "x", "splits": [{"name": name} for name in splits]})
     (folder / "dataset_info.json").write_text(text, encoding="utf-8")
     return folder
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Writes rows as a TFDS dataset; returns the data directory."""
-    tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS (extra data)")
-    pytest.importorskip("tensorflow", reason="needs TensorFlow (extra data)")
-    folder = tmp_path_factory.mktemp("tfds")
-
-    def write(name, config, splits, features):
-        version = tfds.core.Version("1.0.2")
-        identity = tfds.core.dataset_builder.BuilderConfig(name=config or "default")
-
-        class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-            VERSION = version
-            BUILDER_CONFIGS = (identity,) if config else ()
-            pkg_dir_path = tmp_path_factory.mktemp("package")
-
-            def _info(self):
-                return tfds.core.DatasetInfo(builder=self, features=features(tfds))
-
-            def _split_generators(self, manager):
-                return {split: iter(enumerate(rows)) for split, rows in splits.items()}
-
-            def _generate_examples(self):
-                raise NotImplementedError
-
-        Tiny.name = name
-        options = tfds.download.DownloadConfig(num_shards=2)
-        # Builders import this package, which TFDS does not bring along.
-        backport = {"importlib_resources": importlib.resources}
-        with unittest.mock.patch.dict(sys.modules, backport):
-            Tiny(data_dir=str(folder)).download_and_prepare(download_config=options)
-        return folder
-
-    return write
 
 
 def nli_features(tfds):

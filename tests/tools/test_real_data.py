@@ -106,7 +106,7 @@ def test_bad_arguments_end_with_one_line_and_status_2(
     argv = ["real_data.py", "--out", "out", *given]
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as stop:
-        runpy.run_path(real_data.__file__, run_name="__main__")
+        runpy.run_path(str(real_data.__file__), run_name="__main__")
     assert stop.value.code == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("real_data.py: error: ") and message in line

@@ -6,8 +6,10 @@ hub:OWNER/NAME:CONFIG:SPLIT for a dataset's Parquet files on the Hub. Each text 
 into pieces that fit, and each piece becomes inputs and targets by the objective. Of a
 mixture of T0's the stream's first examples are taken, with ends of inputs and lengths
 as T0's or, by --rule tfew, as T-Few's. A SeqIO task is read once, of a SeqIO mixture
---limit examples; with --data-dir T5's text-to-text tasks are among them, and SuperGLUE
-as the mixture tfew_super_glue. Several examples share a row, where none sees another.
+--limit examples; with --data-dir T5's text-to-text tasks are among them, SuperGLUE
+as the mixture tfew_super_glue, and where TFDS prepared C4 there T5's pre-training tasks
+c4_v220_span_corruption and c4_v220_prefix_lm. Several examples share a row, where none
+sees another.
 
 `tfew train` trains on the arrays, with runs/pretrain.gin or runs/lm_adapt.gin on texts,
 with runs/multitask.gin or runs/pretrain_ia3.gin on mixtures.
@@ -82,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     mixture = parser.add_argument_group("mixtures")
     mixture.add_argument("--mixture", metavar="NAME", help="such as t0_train")
-    mixture.add_argument("--data-dir", metavar="DIR", help="P3, or the raw sets")
+    mixture.add_argument("--data-dir", metavar="DIR", help="P3, raw sets or TFDS's")
     mixture.add_argument("--rule", choices=("t0", "tfew"), default="t0")
     mixture.add_argument(
         "--allow-missing",

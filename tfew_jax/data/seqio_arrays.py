@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import seqio
 
-from tfew_jax.data import objectives, seqio_tasks, tokenizer
+from tfew_jax.data import objectives, seqio_objectives, seqio_tasks, tokenizer
 
 
 def make_pairs(
@@ -34,15 +34,17 @@ def make_pairs(
         lengths: Most tokens of "inputs" and "targets".
         module: What to import first: it registers the task, as T5X's
             MIXTURE_OR_TASK_MODULE.
-        data_dir: Where the rows of `seqio_tasks` are; they are registered with this
-            split unless the name is known already.
+        data_dir: Where the rows of `seqio_tasks` are, or TFDS's directory with C4; the
+            tasks, with this split, or those of `seqio_objectives.register_c4`, are
+            registered unless the name is known already.
         split: Of the task.
         seed: Of the order, and of what preprocessors draw.
         limit: Examples at most.
 
     Raises:
-        ValueError: The module cannot be imported, there is no such task or split, it
-            has no inputs and targets, or they are tokens of another vocabulary.
+        ValueError: The module cannot be imported, there is no such task or split, its
+            data are not there, it has no inputs and targets, or they are tokens of
+            another vocabulary.
     """
     if module is not None:
         try:
@@ -52,9 +54,8 @@ def make_pairs(
                 f"the module {module} cannot be imported ({error}); it must be on "
                 "PYTHONPATH"
             ) from None
-    if data_dir is not None and name not in _known():
-        own = seqio_tasks.load_vocabulary(vocabulary.model_file)
-        seqio_tasks.register(data_dir, own, splits=[split])
+    if name not in _known():
+        _register(name, vocabulary, data_dir, split)
     if name not in _known():
         raise ValueError(
             f"SeqIO has no task or mixture {name!r}; name the module that registers it"
@@ -78,6 +79,25 @@ def make_pairs(
         )
         for example in itertools.islice(dataset.as_numpy_iterator(), limit)
     )
+
+
+def _register(
+    name: str,
+    vocabulary: tokenizer.Tokenizer,
+    data_dir: str | os.PathLike[str] | None,
+    split: str,
+) -> None:
+    """Registers the task with those of its kind, if it is one of ours."""
+    if name in seqio_objectives.C4_TASKS:
+        if data_dir is None:
+            raise ValueError(
+                f"{name} reads C4 as TFDS prepared it; give TFDS's directory with "
+                "--data-dir"
+            )
+        seqio_objectives.register_c4(data_dir, vocabulary)
+    elif data_dir is not None:
+        own = seqio_tasks.load_vocabulary(vocabulary.model_file)
+        seqio_tasks.register(data_dir, own, splits=[split])
 
 
 def _known() -> set[str]:

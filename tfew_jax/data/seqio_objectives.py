@@ -2,20 +2,31 @@
 
 A task reads texts from files, or from any SeqIO source with the feature `text` (TFDS's
 `c4/en`, say), and asks of them what `objectives` asks; the random choices are
-TensorFlow's, stateless and by the task's seed. T5's names of its tasks on C4 are
-`c4_v220_span_corruption` and `c4_v220_prefix_lm`. Importing this module needs SeqIO and
-TensorFlow and registers nothing.
+TensorFlow's, stateless and by the task's seed. `register_c4` makes T5's tasks on C4 of
+them, by T5's names. Importing this module needs SeqIO and TensorFlow and registers
+nothing.
 """
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
-from tfew_jax.data import objectives, seqio_source, texts, tokenizer
+from tfew_jax.data import (
+    objectives,
+    seqio_source,
+    seqio_tasks,
+    seqio_tfds,
+    sources,
+    texts,
+    tokenizer,
+)
 
+C4_TASKS = ("c4_v220_span_corruption", "c4_v220_prefix_lm")
+_C4, _C4_VERSION = "c4/en", "2.2.0"  # T5's
 _SHUFFLED = 10_000  # texts that are in memory at once
 Example = Mapping[str, tf.Tensor]
 
@@ -121,6 +132,46 @@ def register(
         output_features={"inputs": feature, "targets": feature},
     )
     return name
+
+
+def register_c4(
+    data_dir: str | os.PathLike[str], words: tokenizer.Tokenizer
+) -> list[str]:
+    """Registers T5's pre-training tasks on C4, by the names that they have there.
+
+    As in T5, span corruption sees texts joined to pieces of one length, and prefix LM
+    pieces of one text. Other than there all of a long text is used, not a random part.
+
+    Args:
+        data_dir: TFDS's directory with `c4/en`, prepared beforehand: version 2.2.0, or
+            the newest where that is not there. Nothing is downloaded.
+        words: Vocabulary of inputs and targets.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: There is no such dataset, or one of the names is taken.
+    """
+    find = functools.partial(seqio_tfds.find, data_dir, _C4, "train")
+    folder = find(version=_C4_VERSION) or find()
+    if folder is None:
+        raise sources.SourceError(
+            f"{data_dir}: no {_C4} with a split train; give the directory in which "
+            f"TFDS prepared it ({_C4}:{_C4_VERSION})"
+        )
+    source = seqio.TfdsDataSource(
+        tfds_data_dir=str(folder), splits=seqio_tfds.splits(folder), read_only=True
+    )
+    span = objectives.SpanCorruption(tokenizer=words)
+    kinds = ((span, True), (objectives.PrefixLM(), False))
+    vocabulary = seqio_tasks.load_vocabulary(words.model_file)
+    return [
+        register(
+            name, source=source, objective=objective, vocabulary=vocabulary, join=join
+        )
+        for name, (objective, join) in zip(C4_TASKS, kinds, strict=True)
+    ]
 
 
 def cut(
