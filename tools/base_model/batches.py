@@ -307,8 +307,7 @@ class Data:
     def _comparative(self, rng: np.random.Generator, text: int, most: int) -> Draft:
         template = self._draw(rng, prompts.COMPARATIVE)
         words = self._draw(rng, prompts.COMPARATIVE_WORDS)
-        positive = float(self.labels[text])
-        parts = (self.texts[text],)
+        parts, positive = (self.texts[text],), float(self.labels[text])
         return self._classes(rng, template, parts, words, positive, text)
 
     def _rng(self, step: int, stream: int) -> np.random.Generator:
@@ -395,8 +394,5 @@ class Data:
         found = [objective.make_pair(text, rng) for text in texts]
         pairs = [pair for pair in found if pair is not None]
         targets = ragged.pad([pair.targets for pair in pairs], lengths["targets"])
-        inputs = [pair.inputs for pair in pairs]
-        return {
-            "tokens": ragged.pad(inputs, lengths["inputs"]),
-            "choices": targets[:, None],
-        }
+        inputs = ragged.pad([pair.inputs for pair in pairs], lengths["inputs"])
+        return {"tokens": inputs, "choices": targets[:, None]}
