@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from tfew_jax import checkpoint, experiment
+from tfew_jax import checkpoint, experiment, serving
 from tfew_jax.experiment import mixed
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "experiment"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import bank_of_tasks
+import http_client
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +87,41 @@ def quick(monkeypatch):
     monkeypatch.setattr(mixed, "score", model.score)
     yield model
     model.gate.set()  # so that no server waits for ever
+
+
+@pytest.fixture
+def server(base, marked, quick):
+    with serving.Server(
+        base, marked, max_batch_size=4, max_wait=0.0, max_queue=8, own_templates=False
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def start(server, quick):
+    """Serves with these settings; all is stopped when the test ends."""
+    from tfew_jax.serving import http_app, http_run  # the extra serve
+
+    stops = []
+
+    def begin(token=None, **settings):
+        service = http_app.Service(server, token=token, **settings)
+        running = http_run.running(service.app(), http_run.bind("127.0.0.1", 0))
+        client = http_client.Client(running.__enter__(), token)
+        stops.append(running)
+        return client
+
+    yield begin
+    quick.gate.set()
+    for running in stops:
+        running.__exit__(None, None, None)
+
+
+@pytest.fixture
+def directory(marked, mark, tmp_path):
+    for name, adapter in marked.items():
+        adapter.save(tmp_path / "adapters" / name)
+    mark(9).save(tmp_path / "adapters" / "new")
+    mark(8).save(tmp_path / "outside")
+    (tmp_path / "adapters" / "link").symlink_to(tmp_path / "outside")
+    return tmp_path / "adapters"

@@ -1,7 +1,6 @@
 """Many experiments by gin files: what `tfew sweep` and `tfew compare` share."""
 
 import argparse
-import pathlib
 from typing import Any
 
 from tfew_jax.cli import flags, memory
@@ -29,8 +28,4 @@ def execute(args: argparse.Namespace, entry: str) -> Any:
         search_paths=args.gin_search_paths,
         kind="experiments",
     ) as configured:
-
-        def save_config(directory: pathlib.Path) -> None:
-            configuration.save(directory)
-
-        return configured(overwrite=args.overwrite, on_start=save_config)
+        return configured(overwrite=args.overwrite, on_start=configuration.save)
