@@ -168,7 +168,10 @@ def test_targets_without_inputs_would_read_their_neighbours_and_are_not_packed()
     assert message.startswith("example 0 has no targets")
 
 
+token_log_probs = jax.jit(models.token_log_probs, static_argnums=0)
+
+
 def log_probs(params, rows):
     arrays = packing.to_arrays(rows, LENGTHS)
     batch = packing.to_batch(arrays, example_id=np.arange(len(rows)))
-    return np.asarray(models.token_log_probs(models.T5(CONFIG), params, batch))
+    return np.asarray(token_log_probs(models.T5(CONFIG), params, batch))

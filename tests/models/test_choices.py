@@ -28,6 +28,8 @@ METHODS = {
     "prompts": prompt.Prompt(length=2, decoder_length=3),
 }
 
+token_log_probs = jax.jit(models.token_log_probs, static_argnums=0)
+
 
 @pytest.fixture
 def batch():
@@ -79,10 +81,10 @@ def test_choices_together_have_the_log_probabilities_of_choices_apart(
     params = perturbed(config, method, key)
     if method.num_adapters:
         batch["adapter_index"] = np.array([2, 0, 1])
-    together = models.token_log_probs(models.T5(config, method), params, batch)
+    together = token_log_probs(models.T5(config, method), params, batch)
     for choice in range(4):
         alone = batch["decoder_target_tokens"][:, choice : choice + 1]
-        apart = models.token_log_probs(
+        apart = token_log_probs(
             models.T5(config, method), params, {**batch, "decoder_target_tokens": alone}
         )
         np.testing.assert_allclose(together[:, choice], apart[:, 0], atol=2e-5)
@@ -95,7 +97,7 @@ def test_gradients_are_those_of_choices_apart(batch, key):
     given = {**batch, "decoder_input_tokens": models.shift_right(targets)}
 
     def total(params, batch):
-        log_probs = models.token_log_probs(models.T5(CONFIG, method), params, batch)
+        log_probs = token_log_probs(models.T5(CONFIG, method), params, batch)
         return (log_probs * jnp.arange(1, 5)[None, :, None]).sum()
 
     together, apart = (jax.grad(total)(params, b) for b in (batch, given))
@@ -108,5 +110,5 @@ def test_a_table_a_layer_keeps_choices_apart(batch, key):
     config = dataclasses.replace(CONFIG, relpos_per_layer=True)
     params = perturbed(config, METHODS["ia3"], key)
     model = models.T5(config, METHODS["ia3"])
-    log_probs = models.token_log_probs(model, params, batch)
+    log_probs = token_log_probs(model, params, batch)
     assert log_probs.shape == (3, 4, 5) and bool(jnp.isfinite(log_probs).all())

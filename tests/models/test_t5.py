@@ -1,6 +1,7 @@
 """The encoder-decoder: one function however it is laid out."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -54,6 +55,7 @@ def params():
     return perturb(models.init(CONFIG, METHOD, key), key)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def log_probs(config, params, batch, keys=None):
     model = models.T5(config, METHOD)
     return models.token_log_probs(model, params, batch, dropout_keys=keys)

@@ -1,5 +1,7 @@
 """What every parameter-efficient method must keep; methods are found by their files."""
 
+import functools
+
 import gin
 import jax
 import jax.numpy as jnp
@@ -62,6 +64,10 @@ def moved(method, params):
     return jax.tree.map_with_path(move, params)
 
 
+token_log_probs = jax.jit(models.token_log_probs, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def logits(method, params):
     return models.forward(
         models.T5(CONFIG, method),
@@ -267,7 +273,7 @@ def test_each_row_of_a_bank_computes_what_its_adapter_computes_alone(name, key):
     params = models.init(CONFIG, bank, key)
     params = moved(bank, params)
     index = jnp.array([2, 0])
-    rows = models.token_log_probs(
+    rows = token_log_probs(
         models.T5(CONFIG, bank), params, {**BATCH, "adapter_index": index}
     )
     axes = jax.tree.map(
@@ -285,7 +291,7 @@ def test_each_row_of_a_bank_computes_what_its_adapter_computes_alone(name, key):
             params,
             axes,
         )
-        expected = models.token_log_probs(models.T5(CONFIG, single), alone, BATCH)
+        expected = token_log_probs(models.T5(CONFIG, single), alone, BATCH)
         np.testing.assert_array_equal(rows[row], expected[row])
 
 
