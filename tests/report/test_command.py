@@ -46,6 +46,12 @@ def test_files_are_written_and_the_table_is_printed_too(runs, tmp_path, capsys):
     )
 
 
+def test_a_chart_is_written_beside_the_table(runs, tmp_path, capsys):
+    assert run(runs, "--png", tmp_path / "chart.png") == 0
+    assert "T-Few" in capsys.readouterr().out
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     "flag, start", [("--md", "|  | templates"), ("--csv", "kind,"), ("--html", "<!D")]
 )
@@ -85,6 +91,8 @@ def test_a_mistake_is_one_line(runs, tmp_path, capsys):
         ([runs, "--md", "x", "--csv", "./x"], "--csv and --md both go to x;"),
         ([runs, "--md", tmp_path / "no" / "x.md"], "its directory does not exist"),
         ([runs, "--md", runs], f"--md {runs}: it is a directory; name a file"),
+        ([runs, "--png", "-"], "--png -: an image is not for standard output"),
+        ([runs, "--md", "x", "--png", "x"], "--md and --png both go to x;"),
     ]:
         assert says in error_of(capsys, *argv)
 

@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import statistics
 
+import numpy as np
 import one_line
 import pytest
 
 from tfew_jax import report
 from tfew_jax.cli import main
+from tfew_jax.report import charts
 
 SETTINGS = {
     "task": "rte",
@@ -93,6 +96,38 @@ def test_few_shot_experiments_have_their_own_table(text_run, experiment, tuned, 
     assert results.to_markdown().count("What was run:") == 1
     with pytest.raises(ValueError, match="their CSV has other columns"):
         results.to_csv()
+
+
+def test_each_set_is_a_group_of_the_chart_and_each_variant_a_line_of_it(text_run):
+    paths = [text_run("one"), text_run("two"), text_run("three")]
+    variants = {paths[0]: "prompt", paths[1]: "prompt", paths[2]: "model"}
+    results = report.read([], variants=variants)
+    figure = charts.text_scores(results.text_experiments)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
+        "rte → rte, validation",
+        "rte → cb, validation",
+    ]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["prompt", "prompt, two", "model"]
+    medians = [100 * statistics.median(s) for s in ([0.6, 0.7], [0.4, 0.4])]
+    drawn = [
+        line.get_xdata()[0]
+        for line in figure.axes[0].get_lines()
+        if line.get_marker() in charts.TUNED_MARKS
+    ]
+    np.testing.assert_allclose(drawn, np.repeat(medians, 3))
+    assert results.to_png().startswith(b"\x89PNG")
+    assert "data:image/svg+xml" in results.to_html()
+
+
+def test_a_chart_of_nothing_or_of_both_kinds_is_refused(text_run, experiment, tuned):
+    begun = [make_record("validation", 0, 0.5, step=10, wall_time_s=1)]
+    path = experiment("new", begun, settings=SETTINGS, finished=False)
+    message = one_line.message_of(report.read(path).to_png)
+    assert message == f"{path} has no scores yet to draw; let a run end first"
+    both = report.read([text_run(), experiment("a", tuned("cb", (0.5,), seeds=(0,)))])
+    message = one_line.message_of(both.to_png)
+    assert "a chart shows one kind of score; report on them one after" in message
 
 
 def test_a_run_that_is_not_finished_is_told(text_run):

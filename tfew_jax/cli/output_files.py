@@ -6,18 +6,21 @@ from collections.abc import Mapping
 STANDARD_OUTPUT = "-"
 
 
-def check(paths: Mapping[str, str]) -> None:
+def check(texts: Mapping[str, str], *, image: str | None = None) -> None:
     """Refuses what cannot be written, before anything heavy is imported.
 
     Args:
-        paths: By the flag that names each; "-" for standard output.
+        texts: By the flag that names each; "-" for standard output.
+        image: What `--png` names, if it is given.
 
     Raises:
-        ValueError: If two are the same, one is a directory, or the directory of one
-            does not exist.
+        ValueError: If two are the same, one is a directory, the directory of one does
+            not exist, or an image would go to standard output.
     """
+    if image == STANDARD_OUTPUT:
+        raise ValueError("--png -: an image is not for standard output; name a file")
     seen: dict[pathlib.Path | str, str] = {}
-    for flag, path in paths.items():
+    for flag, path in {**texts, **({"--png": image} if image else {})}.items():
         place = path if path == STANDARD_OUTPUT else pathlib.Path(path).absolute()
         if (other := seen.setdefault(place, flag)) != flag:
             raise ValueError(

@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Counts, writes and prints."""
     files = {name: path for name in _TEXTS if (path := getattr(args, name))}
-    given = {f"--{name}": path for name, path in files.items()}
-    output_files.check(given | ({"--png": args.png} if args.png else {}))
+    flags = {f"--{name}": path for name, path in files.items()}
+    output_files.check(flags, image=args.png)
     from tfew_jax.report import parameter_counts
 
     counts = parameter_counts.count(

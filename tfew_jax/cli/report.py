@@ -9,7 +9,7 @@ text-to-text tasks have a table of their own, a row a run and set it was measure
 
 Example:
   tfew report runs --html report.html
-  tfew report --variant 'rate 3e-3'=runs/a --variant 'rate 1e-2'=runs/b --md -
+  tfew report --variant 'rate 3e-3'=runs/a --variant 'rate 1e-2'=runs/b --png rates.png
 """
 
 import argparse
@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             help=f"write {text}; - for standard output, in place of the table",
         )
+    parser.add_argument(
+        "--png", metavar="FILE", help="write a chart of every seed's score"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     variants = _variants(args.variant)
     if not (args.directories or args.variant):
         raise ValueError("DIR is missing; see tfew report --help for an example")
-    output_files.check({f"--{name}": path for name, path in given.items()})
+    flags = {f"--{name}": path for name, path in given.items()}
+    output_files.check(flags, image=args.png)
     from tfew_jax import report
 
     results = report.read(
@@ -79,10 +83,12 @@ def run(args: argparse.Namespace) -> int:
     shown = None
     for name, path in given.items():
         text = make[name]()
-        if path == "-":
+        if path == output_files.STANDARD_OUTPUT:
             shown = text
         else:
             output_files.write(path, text)
+    if args.png:
+        output_files.write(args.png, results.to_png())
     if shown is None:
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else None

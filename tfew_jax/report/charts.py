@@ -4,7 +4,9 @@ Sets and templates stand one below the other, so that names of any length fit an
 figure grows with what it shows. Figures are matplotlib's, to be saved in any format.
 """
 
+import dataclasses
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from tfew_jax import metrics
 from tfew_jax.report import tables
 from tfew_jax.report.cells import Value
 from tfew_jax.report.tables import Row, Table
+from tfew_jax.report.text_tables import TextExperiment
 
 # Okabe and Ito's colours, which the colour-blind tell apart; baselines are grey.
 COLOURS = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #6a3d9a #8c510a".split()
@@ -43,13 +46,13 @@ def scores(table: Table) -> Figure:
     rows = table.own_rows
     groups = {
         task: {
-            number: row.cells[task].values
+            number: _fractions(row.cells[task].values)
             for number, row in enumerate(rows)
             if task in row.cells
         }
         for task in table.tasks
     }
-    return _figure(groups, rows, table.metric)
+    return _table_figure(groups, rows, table.metric)
 
 
 def templates(table: Table, task: str) -> Figure | None:
@@ -57,7 +60,7 @@ def templates(table: Table, task: str) -> Figure | None:
     rows = [row for row in table.own_rows if has_templates(row, task)]
     if not rows:
         return None
-    groups: dict[str, dict[int, tuple[Value, ...]]] = {}
+    groups: dict[str, dict[int, list[float]]] = {}
     found = {
         (value.template, value.template_name)
         for row in rows
@@ -66,11 +69,33 @@ def templates(table: Table, task: str) -> Figure | None:
     for index, name in sorted(found, key=lambda pair: (int(pair[0] or 0), str(pair))):
         label = str(index) if name is None else f"{index}: {name}"
         groups[label] = {
-            number: some
+            number: _fractions(some)
             for number, row in enumerate(rows)
-            if (some := tuple(v for v in row.cells[task].values if v.template == index))
+            if (some := [v for v in row.cells[task].values if v.template == index])
         }
-    return _figure(groups, rows, table.metric)
+    return _table_figure(groups, rows, table.metric)
+
+
+def text_scores(experiments: Sequence[TextExperiment]) -> Figure:
+    """Runs on text-to-text tasks: for each set one line a variant.
+
+    Runs of one variant that were measured on the same set are told apart by their
+    directories.
+    """
+    labels: dict[str, int] = {}
+    groups: dict[str, dict[int, Sequence[float]]] = {}
+    for experiment in experiments:
+        for (task, split), values in experiment.scores.items():
+            group = groups.setdefault(f"{experiment.trained_on} → {task}, {split}", {})
+            label = experiment.variant
+            if labels.get(label) in group:
+                label = f"{label}, {experiment.path.name}"
+            group[labels.setdefault(label, len(labels))] = values
+    lines = [
+        _Line(label, *style)
+        for label, style in zip(labels, _tuned_styles(), strict=False)
+    ]
+    return _figure(groups, lines, "score")
 
 
 def has_templates(row: Row, task: str) -> bool:
@@ -98,20 +123,45 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(
-    groups: Mapping[str, Mapping[int, Sequence[Value]]],
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """What the legend says about the values of one kind."""
+
+    label: str
+    colour: str
+    mark: str
+
+
+def _fractions(values: Sequence[Value]) -> list[float]:
+    return [value.value for value in values]
+
+
+def _table_figure(
+    groups: Mapping[str, Mapping[int, Sequence[float]]],
     rows: Sequence[Row],
     metric: str,
 ) -> Figure:
-    """One group of lines below the other: in each group one line a row.
+    lines = [
+        _Line(_label(row), *style)
+        for row, style in zip(rows, _styles(rows), strict=True)
+    ]
+    return _figure(groups, lines, tables.METRIC_NAMES[metric])
+
+
+def _figure(
+    groups: Mapping[str, Mapping[int, Sequence[float]]],
+    lines: Sequence[_Line],
+    metric: str,
+) -> Figure:
+    """One group of lines below the other.
 
     Args:
-        groups: By name; their values by the number of the row.
-        rows: What the legend names.
+        groups: By name; their values, fractions, by the number of the line.
+        lines: What the legend names.
         metric: What the values are.
     """
     sizes = [max(len(group), 1) * _LINE + _GAP for group in groups.values()]
-    labels = [_label(row) for row in rows]
+    labels = [line.label for line in lines]
     num_columns = max(1, _LEGEND_CHARACTERS // (max(map(len, labels)) + 6))
     legend = math.ceil(len(labels) / num_columns) * _LEGEND_LINE
     height = sum(sizes) + legend + _FRAME
@@ -120,19 +170,17 @@ def _figure(
         axes = figure.add_subplot()
         edges = np.cumsum([0.0, *sizes])
         handles: dict[int, Any] = {}
-        styles = list(_styles(rows))
         for top, size, group in zip(edges, sizes, groups.values(), strict=False):
-            for line, (number, values) in enumerate(group.items()):
-                place = top + _GAP / 2 + (line + 0.5) * _LINE
-                fractions = [value.value for value in values]
-                handles[number] = _draw(axes, place, fractions, *styles[number])
+            for index, (number, values) in enumerate(group.items()):
+                place = top + _GAP / 2 + (index + 0.5) * _LINE
+                handles[number] = _draw(axes, place, values, lines[number])
             axes.axhline(top + size, color="#dddddd", linewidth=0.6, zorder=0)
         axes.set_yticks(
             (edges[:-1] + edges[1:]) / 2, [_shortened(name) for name in groups]
         )
         axes.set_ylim(edges[-1], 0)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"{tables.METRIC_NAMES[metric]} × 100")
+        axes.set_xlabel(f"{metric} × 100")
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["left", "right", "top"]].set_visible(False)
@@ -146,16 +194,14 @@ def _figure(
     return figure
 
 
-def _draw(
-    axes: Axes, place: float, values: Sequence[float], colour: str, mark: str
-) -> Any:
+def _draw(axes: Axes, place: float, values: Sequence[float], line: _Line) -> Any:
     """Draws the values of one line and returns what stands for it in the legend."""
     percents = 100 * np.asarray(values)
     spread = metrics.summarize(percents.tolist())
     axes.plot(
         [spread["q1"], spread["q3"]],
         [place, place],
-        color=colour,
+        color=line.colour,
         linewidth=5,
         alpha=0.3,
         solid_capstyle="butt",
@@ -168,16 +214,16 @@ def _draw(
             marker=".",
             markersize=5,
             markeredgewidth=0,
-            color=colour,
+            color=line.colour,
             alpha=0.7,
         )
     (median,) = axes.plot(
         [spread["median"]],
         [place],
         linestyle="",
-        marker=mark,
+        marker=line.mark,
         markersize=5,
-        color=colour,
+        color=line.colour,
         markeredgecolor="white",
         markeredgewidth=0.6,
         zorder=3,
@@ -186,15 +232,20 @@ def _draw(
 
 
 def _styles(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """A colour and a mark for each row; colours come again with another mark."""
-    number = 0
+    """A colour and a mark for each row."""
+    tuned = _tuned_styles()
     for row in rows:
         if row.kind in GREYS:
             yield GREYS[row.kind], MARKS[row.kind]
-            continue
-        again = number // len(COLOURS) % len(TUNED_MARKS)
-        yield COLOURS[number % len(COLOURS)], TUNED_MARKS[again]
-        number += 1
+        else:
+            yield next(tuned)
+
+
+def _tuned_styles() -> Iterator[tuple[str, str]]:
+    """Colours, which come again with another mark."""
+    for mark in itertools.cycle(TUNED_MARKS):
+        for colour in COLOURS:
+            yield colour, mark
 
 
 def _label(row: Row) -> str:

@@ -79,6 +79,8 @@ def _text_to_text(experiments: Sequence[TextExperiment]) -> Iterator[str]:
     yield "</table></div><ul>"
     yield from (f"<li>{_text(note)}</li>" for note in text_tables.NOTES)
     yield "</ul>"
+    if any(experiment.scores for experiment in experiments):
+        yield _image(charts.to_svg(charts.text_scores(experiments)), "scores by set")
 
 
 def _text(value: object) -> str:

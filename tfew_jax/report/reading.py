@@ -8,7 +8,7 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from tfew_jax.report import formats, page, records, tables, text_tables
+from tfew_jax.report import charts, formats, page, records, tables, text_tables
 from tfew_jax.report.records import Experiment, PathLike
 from tfew_jax.report.text_tables import TextExperiment
 
@@ -58,12 +58,7 @@ class Results:
         Raises:
             ValueError: If both kinds were read, whose columns differ.
         """
-        if self.experiments and self.text_experiments:
-            raise ValueError(
-                f"{self.text_experiments[0].path} is a run on a text-to-text task, "
-                f"{self.experiments[0].path} is not, and their CSV has other columns; "
-                "report on them one after the other"
-            )
+        self._check_kinds("their CSV has other columns")
         if self.experiments:
             return formats.to_csv(self._table())
         return text_tables.to_csv(self.text_experiments)
@@ -72,6 +67,30 @@ class Results:
         """One page."""
         few_shot = self._table() if self.experiments else None
         return page.to_html(few_shot, text_experiments=self.text_experiments)
+
+    def to_png(self) -> bytes:
+        """One chart: every seed a dot, the quartiles a bar, the median a mark.
+
+        Raises:
+            ValueError: If both kinds were read, or nothing has a score yet.
+        """
+        self._check_kinds("a chart shows one kind of score")
+        if self.experiments:
+            return charts.to_png(charts.scores(self._table()))
+        if not any(experiment.scores for experiment in self.text_experiments):
+            raise ValueError(
+                f"{self.text_experiments[0].path} has no scores yet to draw; let a run "
+                "end first"
+            )
+        return charts.to_png(charts.text_scores(self.text_experiments))
+
+    def _check_kinds(self, reason: str) -> None:
+        if self.experiments and self.text_experiments:
+            raise ValueError(
+                f"{self.text_experiments[0].path} is a run on a text-to-text task, "
+                f"{self.experiments[0].path} is not, and {reason}; report on them one "
+                "after the other"
+            )
 
     def _table(self) -> tables.Table:
         return tables.table(

@@ -48,6 +48,7 @@ class TextExperiment:
         variant: What its runs are called.
         settings: Of `settings.json`; empty where there is none.
         summary: As `text_summary.summarize` makes it of the records.
+        scores: Of every seed, by set and split.
         num_parameters: That were trained; None before the run is summed up.
         finished: Whether its last run was recorded and summed up.
     """
@@ -56,8 +57,14 @@ class TextExperiment:
     variant: str
     settings: Mapping[str, Any]
     summary: Mapping[str, Any]
+    scores: Mapping[tuple[str, str], Sequence[float]]
     num_parameters: int | None
     finished: bool
+
+    @property
+    def trained_on(self) -> str:
+        """The task that the runs learned."""
+        return str(self.settings.get("task", tables.NOTHING))
 
     def unfinished(self) -> str | None:
         """One sentence about what is missing, or None where nothing is."""
@@ -107,9 +114,20 @@ def load(path: pathlib.Path, *, name: str | None = None) -> TextExperiment:
         variant=name or str([*own, settings.get("variant") or "tuned"][0]),
         settings=settings,
         summary=text_summary.summarize(found),
+        scores=_scores(found),
         num_parameters=records.load_json(path / "summary.json").get("num_parameters"),
         finished=finished,
     )
+
+
+def _scores(found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[float]]:
+    scores: dict[tuple[str, str], list[float]] = {}
+    for kind in (text_run.BEST, text_run.SHIFTED):
+        for record in found:
+            if record["kind"] == kind and record["scores"] is not None:
+                of_set = scores.setdefault((record["task"], record["split"]), [])
+                of_set.append(record["score"])
+    return scores
 
 
 def _checked(record: Any) -> dict[str, Any]:
@@ -143,14 +161,13 @@ def rows(experiments: Sequence[TextExperiment]) -> list[list[str]]:
 
 def _row(experiment: TextExperiment, of_set: Mapping[str, Any]) -> list[str]:
     summary, settings = experiment.summary, experiment.settings
-    trained_on = str(settings.get("task", tables.NOTHING))
     illegal = of_set["illegal"]
     reached = summary["convergence"] or {"first_step_within_1_percent": ()}
     near = [run["step"] for run in reached["first_step_within_1_percent"]]
     near = [step for step in near if step is not None]
     return [
         experiment.variant,
-        trained_on,
+        experiment.trained_on,
         of_set["task"],
         of_set["split"],
         _spread(of_set["score"]),
