@@ -1,5 +1,6 @@
 """`tfew compare` as a user types it, on a toy model."""
 
+import dataclasses
 import json
 
 import one_line
@@ -12,6 +13,13 @@ from tfew_jax.peft import ia3
 
 ADAPTATION = ["methods/ia3.gin", "tasks/csv.gin", "experiments/adaptation_length.gin"]
 SIZE = ["tasks/csv.gin", "experiments/size.gin"]
+PROMPTS = ["tasks/csv.gin", "experiments/prompt_length.gin"]
+NEEDED = {  # of what is given, by some of the experiments only
+    "SPAN_BASE": ADAPTATION,
+    "TOKEN_ARRAYS": ADAPTATION,
+    "FAMILY": SIZE,
+    "BASE": PROMPTS,
+}
 
 
 @pytest.fixture
@@ -33,6 +41,7 @@ def given(base_directory, tmp_path):
         "SPAN_BASE": f"'{base_directory}'",
         "TOKEN_ARRAYS": "'arrays'",
         "FAMILY": f"['{base_directory}']",
+        "BASE": f"'{base_directory}'",
         "SEEDS": "(0,)",
         "TRAIN_STEPS": "2",
         "MAX_OUTPUT_LENGTH": "3",
@@ -40,10 +49,9 @@ def given(base_directory, tmp_path):
 
 
 def arguments(files, given):
-    others = {"FAMILY"} if files is ADAPTATION else {"SPAN_BASE", "TOKEN_ARRAYS"}
     return [
         *("compare", *(f"--gin_file={file}" for file in files)),
-        *(f"--gin.{k}={v}" for k, v in given.items() if k not in others),
+        *(f"--gin.{k}={v}" for k, v in given.items() if NEEDED.get(k, files) is files),
     ]
 
 
@@ -135,6 +143,29 @@ def test_every_method_of_the_sizes_has_its_own_recipe(given, monkeypatch):
     assert family.x == "parameters"
 
 
+def test_lengths_and_starts_of_prompts_are_the_papers(given, monkeypatch):
+    seen = configured(PROMPTS, given, monkeypatch)
+    assert [c.settings["length"] for c in seen["conditions"]] == [1, 5, 20, 100, 150]
+    assert [c.x for c in seen["conditions"]] == [1, 5, 20, 100, 150]
+    starts = [line.method.init for line in seen["lines"]]
+    assert starts == ["uniform", "sampled_vocabulary", "class_labels"]
+    for line in seen["lines"]:
+        assert line.method_on(seen["conditions"][2]) == dataclasses.replace(
+            line.method, length=20
+        )
+        assert line.method.init_range == (-0.5, 0.5)
+        assert line.method.init_vocabulary == 5000
+        recipe = line.recipe
+        assert (recipe.learning_rate, recipe.schedule) == (0.3, "constant")
+        assert recipe == seen["lines"][0].recipe
+        assert recipe.loss.unlikelihood == recipe.loss.length_normalized == 0.0
+        assert dict(recipe.adafactor) == {
+            "multiply_by_parameter_scale": False,
+            "weight_decay": 1e-5,
+            "max_grad_norm": None,
+        }
+
+
 def test_mistakes_are_one_line(given, tmp_path, capsys):
     line = error_of(capsys, ADAPTATION, given | {"LENGHTS": "(1,)"})
     assert "nothing uses the macro LENGHTS; did you mean" in line
@@ -144,6 +175,8 @@ def test_mistakes_are_one_line(given, tmp_path, capsys):
     assert "the base of span corruption: model nowhere is not a directory" in line
     line = error_of(capsys, ADAPTATION, given)
     assert "arrays holds no token arrays" in line
+    line = error_of(capsys, PROMPTS, given | {"LENGTHS": "(1, 0)"})
+    assert "0 positions is at 0, which a logarithmic axis does not have" in line
     text = "sentinel/experiment.Condition.target_prefix"
     line = error_of(capsys, ADAPTATION, given | {text: "3"})
     assert "target_prefix must be str, got 3" in line

@@ -36,6 +36,7 @@ ENTRIES = {
     "experiments/compare.gin": experiment.compare,
     "experiments/adaptation_length.gin": experiment.compare,
     "experiments/size.gin": experiment.compare,
+    "experiments/prompt_length.gin": experiment.compare,
     "experiments/sweep.gin": experiment.sweep,
     "experiments/five_sets.gin": experiment.sweep,
 }

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import one_line
 import pytest
 
 from tfew_jax import experiment, metrics
 from tfew_jax.data import fewshot, objectives, packing, tasks, token_arrays
 from tfew_jax.experiment import comparing, generating, tuning
+from tfew_jax.peft import prompt
 
 LENGTHS = {"inputs": 16, "targets": 12}
 WORDS = "review bad good awful lovely dull great plot film".split()
@@ -229,6 +231,49 @@ def test_conditions_and_lines_may_be_added_later(compare, conditions, tmp_path):
     both = compare(tmp_path, conditions=conditions[:1])
     assert both.points[0] == first.points[0]
     assert [point.line for point in both.points] == ["ia3", "fast (IA)^3"]
+
+
+def test_a_condition_may_change_what_is_tuned_on_one_model(
+    compare, base_directory, base, tmp_path, monkeypatch
+):
+    written = []
+
+    def write(base, adapter, batches, **settings):
+        written.append(adapter)
+        return ["bad"] * 10, [-1.0] * 10
+
+    monkeypatch.setattr(generating, "write", write)
+    lengths = experiment.prompt_lengths([1, 3], base=base_directory)
+    random = prompt.Prompt(init="uniform")
+    line = experiment.Line(name="random", method=random, recipe=RECIPE)
+    short, long = compare(
+        tmp_path, conditions=[lengths], lines=[line], seeds=(3,)
+    ).points
+    assert (short.condition, long.condition) == ("1 position", "3 positions")
+    assert (short.x, long.x) == (1.0, 3.0)
+    width = base.config.emb_dim
+    assert (short.num_trainable, long.num_trainable) == (width, 3 * width)
+    assert read(tmp_path / long.run / "settings.json")["method"]["length"] == 3
+    assert len(written) == 3  # the frozen model once, and two adapters
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        ({"lenght": 3}, "labels, x: unknown settings ['lenght'] of method 'prompt'"),
+        ({"length": 0}, "labels, x: length and decoder_length are 0"),
+    ],
+)
+def test_a_setting_that_a_method_does_not_have_names_line_and_condition(
+    compare, base_directory, tmp_path, settings, says
+):
+    condition = experiment.Condition(name="x", base=base_directory, settings=settings)
+    line = experiment.Line(name="labels", method="prompt", recipe=RECIPE)
+    message = one_line.message_of(
+        compare, tmp_path / "out", conditions=[condition], lines=[line]
+    )
+    assert message.startswith(says)
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_length_of_outputs_is_written_anew(

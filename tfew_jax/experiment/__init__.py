@@ -19,6 +19,7 @@ from tfew_jax.experiment.conditions import (
     Line,
     adaptation_lengths,
     model_family,
+    prompt_lengths,
 )
 from tfew_jax.experiment.generating import (
     Generation,
@@ -79,6 +80,7 @@ __all__ = [
     "new_base",
     "predict",
     "pretrain",
+    "prompt_lengths",
     "summary_table",
     "sweep",
     "text_prompt",

@@ -2,7 +2,8 @@
 
     runs/TASK/LINE/CONDITION/    an ordinary run of `train`, with what each of its
                                  adapters writes in runs/SEED/generation/
-    frozen/TASK/CONDITION/       what the frozen model writes
+    frozen/TASK/CONDITION/       what the frozen model writes, by the first condition
+                                 that has it
     bases/CONDITION/             the adaptation of a condition, a run of `pretrain`
     comparison.json              all numbers, written last
 
@@ -181,16 +182,17 @@ class _Comparer:
             if path is not None:
                 token_arrays.load(path).check_vocabulary(base.tokenizer)
         for task in self._made(base):
-            for line, prefix in itertools.product(
-                self.lines, dict.fromkeys(c.target_prefix for c in some)
-            ):
+            own = {(c.target_prefix, repr(c.settings)): c for c in some}
+            for line, condition in itertools.product(self.lines, own.values()):
                 study.Study(
                     base,
                     task,
-                    method=line.made,
+                    method=line.method_on(condition),
                     recipe=line.recipe,
                     protocol=plan.Protocol(
-                        **self.scoring, num_folds=0, target_prefix=prefix
+                        **self.scoring,
+                        num_folds=0,
+                        target_prefix=condition.target_prefix,
                     ),
                 )
 
@@ -221,9 +223,10 @@ class _Comparer:
         points: dict[tuple[int, int, int], Point] = {}
         for c, condition in enumerate(self.conditions):
             base = self._base(condition, path, progress)
+            same = next(c for c in self.conditions if c.is_same_model(condition))
             for t, task in enumerate(self._made(base)):
                 frozen = self._illegal_shares(
-                    path / FROZEN / folder(task.name) / folder(condition.name),
+                    path / FROZEN / folder(task.name) / folder(same.name),
                     base,
                     None,
                     task,
@@ -287,7 +290,7 @@ class _Comparer:
             model_dir=where,
             base=base,
             task=task,
-            method=line.method,
+            method=line.method_on(condition),
             recipe=line.recipe,
             **self.scoring,
             target_prefix=condition.target_prefix,

@@ -2,7 +2,8 @@
 
 The two of the prompt tuning paper (Lester et al., 2021,
 https://arxiv.org/abs/2104.08691) are `adaptation_lengths`, Figure 3d, with the sentinel
-of Figure 3c as a condition of its own, and `model_family`, Figures 1 and 3a.
+of Figure 3c as a condition of its own, and `model_family`, Figures 1 and 3a;
+`prompt_lengths` are the lengths of Figure 3a, on one model.
 """
 
 import dataclasses
@@ -10,7 +11,8 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tfew_jax import peft
 from tfew_jax.experiment import continuing, pretraining
@@ -64,7 +66,7 @@ class Adaptation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Condition:
-    """The frozen model of one point of a chart.
+    """The frozen model of one point of a chart, and what it asks of a method.
 
     Attributes:
         name: What reports call it.
@@ -74,6 +76,7 @@ class Condition:
         adaptation: What is done to the model first.
         target_prefix: Before every choice; "<extra_id_0>" for a model that has seen
             nothing but span corruption.
+        settings: Of each line's method, in place of its own; such as a length.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Condition:
     x: int | float | str | None = None
     adaptation: Adaptation | None = None
     target_prefix: str = ""
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.x, str):
@@ -91,6 +95,11 @@ class Condition:
                 )
         elif self.x is not None and not math.isfinite(self.x):
             raise ValueError(f"{self.name}: x must be finite, got {self.x}")
+
+    def is_same_model(self, other: "Condition") -> bool:
+        """Whether the frozen model is the same, and what its targets begin with."""
+        fields = ("base", "adaptation", "target_prefix")
+        return all(getattr(self, name) == getattr(other, name) for name in fields)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +127,19 @@ class Line:
         """The method itself."""
         assert not isinstance(self.method, str)
         return self.method
+
+    def method_on(self, condition: Condition) -> peft.PeftMethod:
+        """The method with the settings of a condition.
+
+        Raises:
+            ValueError: If the method has no such setting, or not with this value.
+        """
+        if not condition.settings:
+            return self.made
+        try:
+            return peft.from_dict({**self.made.to_dict(), **condition.settings})
+        except ValueError as error:
+            raise ValueError(f"{self.name}, {condition.name}: {error}") from error
 
 
 def adaptation_lengths(
@@ -190,6 +212,26 @@ def model_family(models: Sequence[PathLike | None]) -> tuple[Condition, ...]:
     """
     return tuple(
         Condition(name=model_name(model), base=model, x=PARAMETERS) for model in models
+    )
+
+
+def prompt_lengths(
+    lengths: Sequence[int], *, base: PathLike | None = None
+) -> tuple[Condition, ...]:
+    """A condition for each length of a prompt; the model is always the same one.
+
+    Args:
+        lengths: Positions of the encoder's prompt.
+        base: Directory of the model; None for the embedded one.
+    """
+    return tuple(
+        Condition(
+            name=f"{length} position{'' if length == 1 else 's'}",
+            base=base,
+            x=length,
+            settings={"length": length},
+        )
+        for length in lengths
     )
 
 
