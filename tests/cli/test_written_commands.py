@@ -44,7 +44,9 @@ def in_header(path):
 
 def in_text(text):
     """Commands of Markdown's blocks of code, joined where they go on."""
-    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.M | re.S)
+    fence = re.compile(r"^ *```\w*\n(.*?)^ *```", re.M | re.S)
+    blocks = fence.findall(text)
+    blocks += re.findall(r"\n\n((?: {4,}.*\n+)+)", fence.sub("", text))
     joined = "\n".join(blocks).replace("\\\n", " ")
     return re.findall(rf"^ *((?:{BEGINS}) .*)$", joined, re.M)
 
@@ -66,12 +68,19 @@ def test_headers_hold_a_command_that_its_parser_takes(path):
     for command in commands:
         args = vars(parse(command))
         assert all("=" in binding for binding in args.get("gin_bindings") or [])
+        if command.startswith("tfew "):
+            assert set(args.get("gin_file") or []) <= set(packaged.names())
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_commands_of_readme_documents_and_cards_are_taken_by_their_parsers(path):
-    for command in in_text(path.read_text("utf-8")):
-        parse(command)
+    text = path.read_text("utf-8")
+    commands = in_text(text)
+    assert bool(commands) == bool(re.search(rf"^ *(?:{BEGINS}) +[a-z-]", text, re.M))
+    for command in commands:
+        files = vars(parse(command)).get("gin_file") or []
+        named = [file for file in files if "/" in file and "$" not in file]
+        assert set(named) <= set(packaged.names())
 
 
 def test_cards_that_the_tool_writes_hold_commands_for_what_was_prepared():
