@@ -61,11 +61,11 @@ def test_vectors_follow_the_reference_optimizer(shared, shape, warmup):
         np.testing.assert_allclose(params["x"].reshape(-1), value, rtol=2e-7)
 
 
-def test_a_vector_of_zeros_moves_a_thousand_times_slower(shared):
-    golden = json.loads((shared / "fixtures/tfew/adafactor_golden.json").read_text())
-    gradient = jnp.array(golden["grads"][0])
+def test_a_vector_of_zeros_moves_a_thousand_times_slower():
+    # The first direction is the sign, and the least scale of a tensor is 1e-3.
+    gradient = jnp.array([0.5, -0.1, 0.02, 0.0])
     update = one_update(gradient, param=jnp.zeros(4), rate=3e-3, max_grad_norm=None)
-    np.testing.assert_allclose(update, golden["zero_init_1step"], rtol=1e-6)
+    np.testing.assert_allclose(update, [-3e-6, 3e-6, -3e-6, 0], rtol=1e-6)
 
 
 def golden_values(shape, step):

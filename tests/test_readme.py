@@ -34,9 +34,22 @@ def test_every_file_and_folder_that_the_readme_names_exists(readme, repository):
     named |= {
         f"gin_configs/{name}" for name in re.findall(r"--gin_file (\S+/\S+)", readme)
     }
-    assert len(named) > 5
+    named |= set(re.findall(r"\]\(([^)#:\s]+)\)", readme))
+    named |= {
+        f"gin_configs/{name}"
+        for name in re.findall(r"(?<![\w/-])[\w-]+/[\w-]+\.gin\b", readme)
+    }
+    assert len(named) > 25
     missing = [name for name in named if not (repository / name).exists()]
     assert missing == []
+
+
+def test_every_file_that_a_document_links_exists(repository):
+    documents = sorted((repository / "docs").glob("*.md"))
+    assert documents
+    for path in documents:
+        for link in re.findall(r"\]\(([^)#:\s]+)\)", path.read_text("utf-8")):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
 
 
 def test_the_numbers_of_parameters_are_the_real_ones(readme):

@@ -243,13 +243,7 @@ def row_of_table(title: str, name: str, records: list[dict[str, Any]]) -> str:
     return "| " + " | ".join([*cells, floor]) + " |"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parses the arguments, runs the sets and prints the table.
-
-    Raises:
-        ValueError: If a set or setting is unknown or cannot work; before any runs.
-        OSError: If the files of a set are not there.
-    """
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path())
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -263,6 +257,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--vote", action="store_true")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parses the arguments, runs the sets and prints the table.
+
+    Raises:
+        ValueError: If a set or setting is unknown or cannot work; before any runs.
+        OSError: If the files of a set are not there.
+    """
+    parser = _parser()
     args = parser.parse_args(arguments)
     if unknown := set(args.losses.split(",")) - set(LOSSES):
         parser.error(f"unknown losses {sorted(unknown)}; available: {list(LOSSES)}")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the project into .venv (only once) and runs every check of it.
+# Installs the project into .venv (only once) and runs every check of it but the slow
+# tests, such as runs that are killed many times: for these `-- -m slow`.
 #
 #   bash tools/test.sh           format, lint, types, tests, and the wheel on its own
 #   bash tools/test.sh --peer    also the round trips with torch, transformers, peft

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from one_line import error_of
 
 import tfew_jax
 from tfew_jax.cli import fewshot, main
+from tfew_jax.experiment import scoring
 
 WORDS = {"bad": ("awful", "dull"), "good": ("lovely", "great")}
 ROWS = [
@@ -158,6 +160,12 @@ def test_eval_scores_as_the_run_did(finished, folder, base_directory, capsys):
     assert metrics["accuracy"] == record["scores"]["accuracy"]
     assert metrics["confusion_matrix"] == record["scores"]["confusion_matrix"]
     assert f"accuracy {metrics['accuracy']:.4f}" in capsys.readouterr().out
+    scores, _ = scoring.load(finished / record["choice_scores"])
+    found = [
+        [float(row[f"score:{choice}"]) for choice in ("bad", "good")]
+        for row in table(out / "predictions.csv")
+    ]
+    np.testing.assert_allclose(found, scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("command, rows", [("eval", "test.csv"), ("infer", "new.csv")])
@@ -288,10 +296,16 @@ def test_a_directory_in_use_is_refused(arguments, tmp_path, capsys):
     assert "is in use by process 4321" in line
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_is_refused(arguments, tmp_path, capsys):
-    (tmp_path / "out").mkdir(mode=0o500)
-    assert "read-only" in error_of(capsys, *arguments, "--out", tmp_path / "out")
+def test_a_read_only_directory_is_refused(arguments, tmp_path, monkeypatch, capsys):
+    out, access = tmp_path / "out", os.access
+    out.mkdir()
+
+    def refuse(path, mode, **more):  # as for all users but root
+        return pathlib.Path(path) != out and access(path, mode, **more)
+
+    monkeypatch.setattr(os, "access", refuse)
+    assert "read-only" in error_of(capsys, *arguments, "--out", out)
+    assert list(out.iterdir()) == []
 
 
 def test_a_full_disk_keeps_what_was_written(finished, monkeypatch, capsys):
@@ -379,16 +393,20 @@ def test_demonstrations_leave_records_and_predictions(arguments, tmp_path, capsy
     assert (out / "FINISHED").exists() and (out / "config.gin").exists()
     assert not (out / "adapter").exists()
     assert len(table(out / "predictions.csv")) > 0
+    lines = (out / "results.jsonl").read_text().splitlines()
+    assert "text_prompt" in {json.loads(line)["kind"] for line in lines}
 
 
-@pytest.mark.parametrize(
-    "command", ["", "fewshot", "train", "eval", "infer", "serve", "inspect", "params"]
-)
+@pytest.mark.parametrize("command", ["", *main._COMMANDS])
 def test_help_explains_each_command(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main.main([*command.split(), "--help"])
     assert stop.value.code == 0
-    assert "usage: tfew" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith(f"usage: tfew {command}".rstrip())
+    about = "Tune a frozen T5 on a few labelled rows"
+    text = main._COMMANDS[command].__doc__ if command else about
+    assert " ".join(text.partition("\n\n")[0].split()) in shown
 
 
 def test_help_and_import_take_no_time():

@@ -322,3 +322,13 @@ def test_text_model_tuning_has_the_papers_recipe():
     recipe = recipe_of(files, experiment.train_text)
     assert (recipe.learning_rate, recipe.batch_size) == (1e-3, 128)
     assert recipe.schedule == "constant"
+
+
+def test_class_labels_are_chosen_where_they_are_not_the_default():
+    files = ["models/embedded.gin", "methods/prompt_tfew.gin"]
+    files += ["tasks/customer_intent.gin", "runs/fewshot.gin"]
+    files.append("prompts/class_labels.gin")
+    with configuration.parsed(
+        entry=experiment.train, files=files, bindings=["MODEL_DIR='out'"]
+    ):
+        assert gin.get_configurable(prompt.Prompt)().init == "class_labels"

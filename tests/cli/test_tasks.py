@@ -427,3 +427,13 @@ def test_a_mixture_without_templates_says_how_to_get_them(no_templates, capsys):
     for action in ("show", "count"):
         said = error_of(capsys, action, "t0_train")
         assert said.endswith("get them with `tfew templates fetch`")
+
+
+@pytest.mark.parametrize(("rule", "cap"), [("t0", "363,846"), ("tfew", "250,000")])
+def test_the_rules_differ_where_templates_share_a_set(make_archive, capsys, rule, cap):
+    second = SAY.replace("templates:\n", "").replace("k1", "k2")
+    text = SAY + second.replace("say it", "say again")
+    archive = make_archive({"promptsource/templates/glue/qqp/templates.yaml": text})
+    assert main.main(["templates", "fetch", "--from", str(archive)]) == 0
+    lines = output_of(capsys, "count", "t0_train", "--rule", rule)
+    assert lines[1].split()[:3] == ["363,846", "2", cap]

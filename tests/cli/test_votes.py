@@ -89,6 +89,17 @@ def test_a_list_of_adapters_predicts_by_its_vote(tfew, folder, tmp_path):
         "score:bad",
         "score:good",
     ]
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        votes = list(csv.DictReader(file))
+    for vote, a, b in zip(votes, members[::2], members[1::2], strict=True):
+        sums = {
+            choice: sum(float(member[f"score:{choice}"]) for member in (a, b))
+            for choice in ("bad", "good")
+        }
+        agree = a["prediction"] == b["prediction"]
+        winner = a["prediction"] if agree else max(sums, key=sums.get)
+        assert vote["prediction"] == winner
+        assert float(vote["agreement"]) == (1.0 if agree else 0.5)
 
 
 @pytest.mark.parametrize("command", ["eval", "infer"])

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 
 import make_base_model
+import real_data
 from base_model import card, course
 
 from tfew_jax.cli import flags, main, packaged
@@ -26,6 +27,7 @@ TEXTS = [
 PARSERS = {  # by how a command begins
     "tfew": main.make_parser,
     "python tools/make_base_model.py": make_base_model._parser,
+    "python tools/real_data.py": real_data._parser,
 }
 BEGINS = "|".join(map(re.escape, PARSERS))
 OPTION = re.compile(r"(?<![\w-])--(?!gin\.)[a-z][a-z_-]*")
@@ -76,7 +78,7 @@ def test_headers_hold_a_command_that_its_parser_takes(path):
 def test_commands_of_readme_documents_and_cards_are_taken_by_their_parsers(path):
     text = path.read_text("utf-8")
     commands = in_text(text)
-    assert bool(commands) == bool(re.search(rf"^ *(?:{BEGINS}) +[a-z-]", text, re.M))
+    assert len(commands) == len(re.findall(rf"^ *(?:{BEGINS}) +[a-z-]", text, re.M))
     for command in commands:
         files = vars(parse(command)).get("gin_file") or []
         named = [file for file in files if "/" in file and "$" not in file]
@@ -106,7 +108,7 @@ def test_cards_that_the_tool_writes_hold_commands_for_what_was_prepared():
 def options_of(parser):
     """All options of a parser and of its commands."""
     found = {*parser._option_string_actions}
-    for action in parser._subparsers._group_actions:
+    for action in parser._subparsers._group_actions if parser._subparsers else ():
         for command in action.choices.values():
             found |= {*command._option_string_actions}
     return found

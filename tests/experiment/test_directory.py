@@ -244,3 +244,16 @@ def test_rows_with_choices_of_their_own_have_numbered_columns(tmp_path):
         "0,a,0.000000,-1.000000,-2.000000",
         "1,d,-0.500000,-1.000000,",
     ]
+
+
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path, monkeypatch):
+    directory.write_text(tmp_path / "summary.json", "before")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(directory.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        directory.write_text(tmp_path / "summary.json", "after")
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    assert (tmp_path / "summary.json").read_text() == "before"

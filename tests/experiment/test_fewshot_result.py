@@ -114,6 +114,8 @@ def test_cross_validation_predicts_every_row_once_by_a_run_that_did_not_see_it(
     labels = [row["label"] for row in rows]
     assert right == sum(p.label == labels[p.row] for p in validated.predictions)
     assert validated.summary["tuned"]["n"] == validated.summary["zero_shot"]["n"] == 3
+    for record in folds:
+        assert record["num_train_rows"] <= len(rows) - record["num_scored_rows"]
 
 
 def test_the_adapter_of_all_rows_has_no_accuracy_at_all(validated, rows):

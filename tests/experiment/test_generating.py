@@ -79,6 +79,8 @@ def test_settings_of_the_search_reach_it(base, adapter):
         generate(base, adapter, num_beams=0)
     with pytest.raises(ValueError, match="max_length=0; expected 1 or more"):
         generate(base, adapter, max_length=0)
+    with pytest.raises(ValueError, match=r"alpha=-1\.0; expected a number of at"):
+        generate(base, adapter, num_beams=1, alpha=-1.0)
 
 
 def test_an_adapter_saved_with_its_task_generates_from_its_directory(

@@ -254,7 +254,8 @@ def test_gin_files_do_what_the_flags_do(
     assert status == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["row"] for line in lines] == list(range(len(alone)))
-    assert json.loads(lines[3])["prediction"] == alone[3].prediction
+    found = [json.loads(line)["prediction"] for line in lines]
+    assert found == [p.prediction for p in alone]
 
 
 @pytest.mark.parametrize(

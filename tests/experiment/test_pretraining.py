@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfew_jax import checkpoint, experiment, losses, models
-from tfew_jax.data import objectives, packing, token_arrays, tokenizer
+from tfew_jax.data import objectives, packing, token_arrays
 from tfew_jax.experiment import continuing
 
 LENGTHS = {"inputs": 16, "targets": 12}
@@ -229,7 +229,9 @@ def test_what_a_new_model_lacks_is_named(base):
         experiment.new_base(small, vocabulary=file)
 
 
-def test_bad_input_is_refused_before_anything_compiles(base, arrays, tmp_path):
+def test_bad_input_is_refused_before_anything_compiles(
+    base, base_directory, arrays, tmp_path
+):
     for name in ("eval_period", "eval_batches", "checkpoint_period", "keep_last"):
         with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
             pretrain(base, arrays, tmp_path / "run", **{name: 0})
@@ -240,7 +242,7 @@ def test_bad_input_is_refused_before_anything_compiles(base, arrays, tmp_path):
         pretrain(base, tmp_path, tmp_path / "run")
     file = tmp_path / "other.model"
     file.write_bytes(base.tokenizer.model_file.read_bytes() + b"\xba\x3e\x01a")
-    other = tokenizer.Tokenizer(file)
+    other = experiment.load_base(base_directory, vocabulary=file)
     with pytest.raises(ValueError, match="tokens of another vocabulary"):
-        arrays.check_vocabulary(other)
+        pretrain(other, arrays, tmp_path / "run")
     assert not (tmp_path / "run").exists()

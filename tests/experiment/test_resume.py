@@ -45,9 +45,7 @@ def execute(made, path, **settings):
             made,
             opened,
             progress.Progress(quiet=True),
-            checkpoint_period=2,
-            keep_last=2,
-            **settings,
+            **({"checkpoint_period": 2, "keep_last": 2} | settings),
         )
 
 
@@ -156,11 +154,23 @@ def test_the_finished_marker_is_written_last(
     assert written.count(directory.FINISHED) == 1
 
 
-def test_the_last_checkpoints_and_the_best_are_kept(uninterrupted):
-    for run in (uninterrupted / "runs").iterdir():
-        kept = run_checkpoints.RunCheckpoints(run / "checkpoints")
-        assert set(kept.steps()) >= {4, 6}
-        assert kept.best_step() in kept.steps()
+def test_the_last_checkpoints_and_the_best_are_kept(
+    experiment_of_two_folds, tmp_path, monkeypatch
+):
+    saved, save = {}, run_checkpoints.RunCheckpoints.save
+
+    def spy(self, step, state, metric=None):
+        saved.setdefault(self.directory, {})[step] = metric
+        save(self, step, state, metric=metric)
+
+    monkeypatch.setattr(run_checkpoints.RunCheckpoints, "save", spy)
+    execute(experiment_of_two_folds, tmp_path / "out", checkpoint_period=1)
+    assert len(saved) == 3
+    for path, metrics in saved.items():
+        assert list(metrics) == [1, 2, 3, 4, 5, 6]
+        kept = run_checkpoints.RunCheckpoints(path)
+        best = max(metrics, key=lambda step: (metrics[step], step))
+        assert set(kept.steps()) == {5, 6, best}
         kept.close()
 
 

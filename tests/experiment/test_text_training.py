@@ -1,6 +1,7 @@
 """Training on made-up rows of text-to-text tasks in their official form."""
 
 import json
+import tempfile
 
 import jax
 import numpy as np
@@ -275,10 +276,15 @@ def test_without_a_validation_split_the_last_step_is_kept_and_measured(
     assert result.summary["convergence"] is None
 
 
-def test_nothing_is_left_on_the_disk_without_a_directory(base, text_data):
+def test_nothing_is_left_on_the_disk_without_a_directory(
+    base, text_data, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     result = train(base, text_data, None)
     assert result.directory is None
     assert len(result.records) == 5
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_questions_of_one_paragraph_are_drawn_together():

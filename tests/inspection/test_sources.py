@@ -237,9 +237,7 @@ def test_a_table_may_stand_in_a_file_of_its_own(base_directory, tmp_path):
         inspection.load_vocabulary(embedding=path, vocabulary=file)
 
 
-def test_without_a_model_it_is_the_embedded_base(repository):
-    if not (repository / "tfew_jax" / "assets" / "base").is_dir():
-        pytest.skip("needs the embedded base")
+def test_without_a_model_it_is_the_embedded_base():
     found = inspection.load_vocabulary()
     assert found.source == "the embedded base"
     assert found.tokenizer.vocab_size <= len(found.table)

@@ -142,7 +142,9 @@ def test_the_chart_shows_medians_quartiles_and_the_frozen_model(lengths):
     assert [len(line.get_xdata()) for line in joined] == [3, 3, 3]
 
 
-def test_labels_that_would_touch_are_turned(sizes):
+def test_labels_that_would_touch_are_turned(sizes, lengths):
+    straight = report.comparison_figure(lengths).axes[-1].get_xticklabels()
+    assert {label.get_rotation() for label in straight} == {0}
     figure = report.comparison_figure(sizes)
     assert len(figure.axes) == 6  # two panels for each set and their mean
     labels = figure.axes[-1].get_xticklabels()

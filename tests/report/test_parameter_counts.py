@@ -141,7 +141,6 @@ def test_the_model_itself_is_counted_as_its_shapes_say():
     assert found.number == sum(sizes)
 
 
-@pytest.mark.skipif("prompt" not in peft.names(), reason="needs the method prompt")
 def test_the_librarys_own_prompt_has_as_many_parameters():
     for config in models.SIZES.values():
         method = peft.get("prompt")(length=20)

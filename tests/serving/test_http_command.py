@@ -38,10 +38,16 @@ def test_a_token_is_one_word(tmp_path, monkeypatch, text, token):
         command.read_token(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])
-def test_limits_are_positive_and_finite(value):
-    message = message_of(http_app.Limits, seconds=value)
-    assert message == f"the limit seconds is {value}; expected a number more than 0"
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("body_bytes", 0), ("rows", -1), ("body_seconds", float("nan"))),
+        *(("seconds", 0.0), ("seconds", float("inf")), ("seconds", float("nan"))),
+    ],
+)
+def test_limits_are_positive_and_finite(name, value):
+    message = message_of(http_app.Limits, **{name: value})
+    assert message == f"the limit {name} is {value}; expected a number more than 0"
 
 
 def test_a_request_may_not_have_more_rows_than_may_wait(base, directory):

@@ -362,6 +362,19 @@ def test_many_threads_get_the_answers_of_their_own_rows(base, marked, quick, mar
     assert metrics["swaps"] == 90
 
 
+def test_a_warm_up_compiles_the_program_that_rows_use(base):
+    bank = bank_of_tasks.make_bank(base, names=("films", "yes"), capacity=5)
+    row = bank_of_tasks.make_row("films", 0)
+    with serving.Server(base, bank, max_batch_size=1, max_wait=0.0) as server:
+        spelled = server._snapshot.tasks.spell(row, adapter="films", place="")
+        before = evaluate._scores._cache_size()
+        server.warm_up([len(spelled.inputs)])
+        compiled = evaluate._scores._cache_size()
+        assert compiled > before
+        server.predict([row], "films")
+        assert evaluate._scores._cache_size() == compiled
+
+
 def test_what_was_warmed_up_compiles_no_more(base, marked, quick):
     with serving.Server(base, marked, max_batch_size=4, max_wait=0.0) as server:
         rows = [{"text": "great"}, {"text": "great " * 8}]
