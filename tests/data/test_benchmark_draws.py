@@ -27,7 +27,8 @@ def test_draws_are_t_fews_published_files_to_the_letter(shared, name, seed):
 def test_all_published_files_are_draws_from_as_many_rows_as_is_official(shared, name):
     known = benchmarks.get(name)
     num_rows = known.splits[known.train].num_rows
-    files = (shared / "data" / "tfew_splits" / name).glob("*/*_seed.jsonl")
+    files = list((shared / "data" / "tfew_splits" / name).glob("*/*_seed.jsonl"))
+    assert files
     for file in files:
         published = [row["idx"] for row in sources.load_rows(file)]
         seed = int(file.name.removesuffix("_seed.jsonl"))

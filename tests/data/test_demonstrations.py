@@ -191,8 +191,6 @@ def test_line_ends_stay_with_the_embedded_vocabulary(repository):
     from tfew_jax.data import tokenizer
 
     file = repository / "tfew_jax" / "assets" / "base" / "sentencepiece.model"
-    if not file.is_file():
-        pytest.skip("needs the embedded vocabulary")
     embedded = tokenizer.Tokenizer(file)
     prompt(2).check(embedded)
     text = prompt(2).render(ROWS[:2], "Is it?")

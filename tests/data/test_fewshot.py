@@ -135,6 +135,20 @@ def test_draws_are_the_published_splits_of_t_few(shared, name, num_rows, seed):
     assert fewshot.draw_shots(labels, 32, seed).tolist() == published
 
 
+FIRST = {  # of 32 rows, by the number of rows and the seed
+    2490: {0: [2325, 1450, 1047, 2390], 42: [1057, 478, 976, 422]},
+    250: {1: [67, 249, 230, 161], 32: [17, 127, 233, 23]},
+    400: {1024: [114, 218, 372, 105]},
+}
+
+
+@pytest.mark.parametrize("num_rows", FIRST)
+def test_draws_begin_as_they_did_when_they_were_compared_with_the_published(num_rows):
+    for seed, first in FIRST[num_rows].items():
+        drawn = fewshot.draw_shots(np.arange(num_rows) % 2, 32, seed)
+        assert drawn[:4].tolist() == first
+
+
 @pytest.mark.parametrize("num_shots", [0, -1, 11])
 def test_a_draw_takes_between_one_and_all_rows(num_shots):
     with pytest.raises(ValueError, match=f"num_shots={num_shots}, but there are 10"):

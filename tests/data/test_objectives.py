@@ -122,6 +122,7 @@ def test_each_place_to_cut_is_as_likely():
 def test_a_cut_text_fits_wherever_it_is_cut():
     objective = objectives.PrefixLM()
     most = objective.num_tokens({"inputs": 12, "targets": 20})
+    assert most == 12
     for seed in range(50):
         pair = objective.make_pair(make_tokens(most), generator(seed))
         assert len(pair.inputs) <= 12 and len(pair.targets) <= 20

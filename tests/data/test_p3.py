@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tfew_jax.data import p3, promptsource_archive
+from tfew_jax.data import p3
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
@@ -135,11 +135,9 @@ def test_misspelt_names_of_what_may_lack_are_an_error(
 
 
 @pytest.fixture(scope="module")
-def all_tasks():
+def all_tasks(promptsource_directory):
     """Those of T0++, by T0's rule."""
-    if not promptsource_archive.directory().is_dir():
-        pytest.skip("needs promptsource's templates: `tfew templates fetch`")
-    tasks, missing = p3.tasks(p3.get("t0_pp_train"))
+    tasks, missing = p3.tasks(p3.get("t0_pp_train"), directory=promptsource_directory)
     assert missing == []
     return tasks
 

@@ -266,7 +266,7 @@ def test_a_missing_field_is_named(name):
     for field in set(row) - {"label", "start1", "end1", "start2", "end2", "title"}:
         rest = {k: v for k, v in row.items() if k != field}
         message = message_of(text_to_text.get(name).examples, rest)
-        assert message.startswith(f"{name}: the row has no field ")
+        assert message.startswith(f"{name}: the row has no field {field!r}; ")
 
 
 def test_an_unknown_task_is_an_error_that_lists_all():

@@ -141,13 +141,16 @@ def test_other_dtypes_are_refused(golden):
         interop.load_model(golden.folder / "huggingface" / "v1_1", dtype="float16")
 
 
-def test_float16_is_loaded_as_float32(golden, copied):
+def test_float16_is_loaded_as_float32(golden, copied, v1_1):
     directory = copied(golden.folder / "huggingface" / "v1_1")
     weights = load_file(directory / "model.safetensors")
     half = {name: array.astype(np.float16) for name, array in weights.items()}
     save_file(half, directory / "model.safetensors")
     params = layout.flatten(interop.load_model(directory).params)
     assert {str(leaf.dtype) for leaf in params.values()} == {"float32"}
+    for path, leaf in layout.flatten(v1_1.params).items():
+        expected = np.asarray(leaf).astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(params[path], expected)
 
 
 @pytest.mark.parametrize("name", ["v1_1", "v1_0"])

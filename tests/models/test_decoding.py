@@ -281,6 +281,7 @@ def test_a_model_that_never_ends_fills_every_position_with_tokens(params):
     # Live outputs: log-probabilities without brevity penalty, the best one last.
     assert np.all(np.diff(beam_scores) >= 0)
     same = np.all(beams[:, -1] == tokens, axis=-1)
+    assert same.any()
     np.testing.assert_allclose(beam_scores[same, -1], scores[same], rtol=1e-5)
 
 

@@ -33,6 +33,7 @@ def test_stacking_twice_changes_nothing():
     stacked = models.stack_layers(TREE)
     again = models.stack_layers(stacked)
     assert jax.tree.structure(again) == jax.tree.structure(stacked)
+    jax.tree.map(np.testing.assert_array_equal, again, stacked)
 
 
 def test_ten_layers_keep_their_numeric_order():

@@ -298,3 +298,25 @@ def test_methods_may_lengthen_the_input_and_see_every_kernel(key):
     np.testing.assert_array_equal(mask[2], [True] * 9 + [False] * 2)
     plain, _ = models.T5(CONFIG).apply({"params": params}, tokens, method="encode")
     assert float(jnp.abs(encoded[:, 2:] - plain).max()) > 0.1
+
+
+def test_a_method_sees_every_kernel_of_attention_and_feed_forward(key):
+    params, seen = models.init(UNROLLED, None, key), set()
+
+    def note(next_function, args, kwargs, context):
+        module = context.module
+        if isinstance(module, Shift) and not module.lengthens:
+            seen.add(module.path[:-1])
+        return next_function(*args, **kwargs)
+
+    model = models.T5(UNROLLED, ShiftMethod())
+    with nn.intercept_methods(note):
+        jax.eval_shape(
+            functools.partial(models.token_log_probs, model), params, make_batch()
+        )
+    paths = [
+        tuple(str(part.key) for part in path)
+        for path, _ in jax.tree.leaves_with_path(params)
+    ]
+    kernels = {path[:-1] for path in paths if path[-1] == "kernel"}
+    assert seen == kernels - {("decoder", "logits_dense")}

@@ -81,8 +81,12 @@ def logits(method, params):
 def test_a_new_method_computes_what_the_frozen_model_computes(name, key):
     method = peft.get(name)()
     params = models.init(CONFIG, method, key)
-    plain = jax.tree.map(lambda x: x, method.fold(params))
+    _, frozen = train.partition(params, method)
+    plain = frozen if method.adds_parameters else params
     np.testing.assert_array_equal(logits(method, params), logits(None, plain))
+    np.testing.assert_array_equal(
+        logits(method, params), logits(None, method.fold(params))
+    )
 
 
 @unfolding
@@ -228,6 +232,16 @@ def test_a_slot_holds_an_adapter_as_it_is_or_changes_nothing(name, key):
         assert {path: leaf.shape for path, leaf in filled.items()} == shapes
     for path, leaf in arrays.items():
         np.testing.assert_array_equal(slot[path], leaf)
+    base = models.init(CONFIG, None, key)
+    held = {path: np.stack([free[path], slot[path]]) for path in shapes}
+    merged = layout.merge(base, models.stack_layers(layout.unflatten(held)))
+    in_free_slot = token_log_probs(
+        models.T5(CONFIG, method.bank([method], 2)),
+        merged,
+        {**BATCH, "adapter_index": np.zeros(2, np.int32)},
+    )
+    plain = token_log_probs(models.T5(CONFIG), base, BATCH)
+    np.testing.assert_allclose(in_free_slot, plain, rtol=0, atol=5e-6)
 
 
 @banking

@@ -115,7 +115,7 @@ def test_characters_outside_the_vocabulary_are_spelled_in_bytes(pieces):
     assert sum(pieces.is_byte(i) for i in ids) == len("☃".encode())
 
 
-def test_all_weights_are_finite_and_move_the_logits(base):
+def test_all_weights_are_finite_and_none_is_constant(base):
     for path, leaf in traverse_util.flatten_dict(base.params).items():
         values = np.asarray(leaf, np.float32)
         assert np.isfinite(values).all(), path

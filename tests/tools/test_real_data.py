@@ -10,6 +10,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 
 import real_data
 
+from tfew_jax.data import promptsource_archive
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -27,10 +29,29 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_each_seed_of_ag_news_is_scored_on_all_rows_that_it_did_not_draw(
-    folder, promptsource_directory, monkeypatch
-):
-    monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
+@pytest.fixture
+def templates(tmp_path_factory, monkeypatch):
+    """Templates of our own under the names and numbers that the tool reads."""
+    monkeypatch.setenv("TFEW_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    for name, count, column, label, num_classes in (
+        ("trec", 18, "text", "label_coarse", 6),
+        ("ag_news", 7, "text", "label", 4),
+        ("glue/sst2", 5, "sentence", "label", 2),
+    ):
+        path = promptsource_archive.directory() / name / "templates.yaml"
+        path.parent.mkdir(parents=True)
+        choices = " ||| ".join(f"c{n}" for n in range(num_classes))
+        made = (
+            f"  k{n}: !Template\n    name: t{n:02}\n    answer_choices: {choices}\n"
+            f"    jinja: '{{{{{column}}}}} ||| {{{{answer_choices[{label}]}}}}'\n"
+            "    metadata: !TemplateMetadata {original_task: true}\n"
+            for n in range(count)
+        )
+        path.write_text("templates:\n" + "".join(made), "utf-8")
+
+
+@pytest.mark.usefixtures("templates")
+def test_each_seed_of_ag_news_is_scored_on_all_rows_that_it_did_not_draw(folder):
     parts = real_data.make_tasks("agnews", folder)
     assert list(parts) == [(seed,) for seed in real_data.SEEDS]
     everything = {f"Title {i} Text, {i}" for i in range(120)}
@@ -56,10 +77,8 @@ def test_a_method_takes_settings_from_the_command_line():
         real_data.make_method("ia3", ["length=20"])
 
 
-def test_a_vote_is_shown_beside_its_members(
-    folder, promptsource_directory, monkeypatch
-):
-    monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
+@pytest.mark.usefixtures("templates")
+def test_a_vote_is_shown_beside_its_members(folder, monkeypatch):
     asked = {}
 
     def evaluate(**given):
@@ -77,10 +96,8 @@ def test_a_vote_is_shown_beside_its_members(
     assert asked["task"].test == [{"text": "How many ?", "label_coarse": 4}]
 
 
-def test_seeds_with_test_rows_of_their_own_cannot_vote(
-    folder, promptsource_directory, monkeypatch
-):
-    monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
+@pytest.mark.usefixtures("templates")
+def test_seeds_with_test_rows_of_their_own_cannot_vote(folder):
     with pytest.raises(ValueError, match="no test rows in common"):
         real_data.row_of_votes("agnews", None, folder, folder / "out")
 
@@ -94,10 +111,10 @@ def test_seeds_with_test_rows_of_their_own_cannot_vote(
         (["--losses", "all"], "unknown losses"),
     ],
 )
+@pytest.mark.usefixtures("templates")
 def test_bad_arguments_end_with_one_line_and_status_2(
-    tmp_path, promptsource_directory, monkeypatch, capsys, given, message
+    tmp_path, monkeypatch, capsys, given, message
 ):
-    monkeypatch.setenv("TFEW_JAX_CACHE", str(promptsource_directory.parent))
     monkeypatch.chdir(tmp_path)
     reviews = tmp_path / "classification" / "sst2"
     reviews.mkdir(parents=True)

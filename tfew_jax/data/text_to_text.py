@@ -15,6 +15,7 @@ label is an index, or the official text or truth value. Deviations from T5's cod
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -228,7 +229,7 @@ def _as_in(text: str, span: str, index: int) -> str:
     return fixed if fixed in text else span
 
 
-def _question(row: Mapping[str, Any]) -> Example:
+def _question(row: Mapping[str, Any], *, id_field: str) -> Example:
     """SQuAD and MRQA: punctuation is set apart in all texts."""
     answers = row["answers"]
     texts = answers["text"] if isinstance(answers, Mapping) else answers
@@ -239,7 +240,7 @@ def _question(row: Mapping[str, Any]) -> Example:
         "inputs": inputs,
         "targets": padded[0] if padded else UNKNOWN,
         "answers": padded,
-        "id": str(row["id"] if "id" in row else row["qid"]),
+        "id": str(row[id_field]),
     }
 
 
@@ -288,7 +289,15 @@ _ALL = (
         benchmark="glue",
     ),
     _labelled("sst2", ("sentence",), ("negative", "positive"), benchmark="glue"),
-    TextTask(name="squad", convert=_question, has_word=False),
-    TextTask(name="mrqa", convert=_question, has_word=False),
+    TextTask(
+        name="squad",
+        convert=functools.partial(_question, id_field="id"),
+        has_word=False,
+    ),
+    TextTask(
+        name="mrqa",
+        convert=functools.partial(_question, id_field="qid"),
+        has_word=False,
+    ),
 )
 _TASKS = {task.name: task for task in _ALL}
