@@ -120,6 +120,14 @@ def test_each_set_is_a_group_of_the_chart_and_each_variant_a_line_of_it(text_run
     assert "data:image/svg+xml" in results.to_html()
 
 
+def test_no_run_of_a_chart_stands_in_the_place_of_another(text_run):
+    paths = [text_run(name) for name in ("one", "a/prompt", "b/prompt")]
+    results = report.read([], variants=dict.fromkeys(paths, "prompt"))
+    figure = charts.text_scores(results.text_experiments)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["prompt", "prompt, prompt", f"prompt, {paths[2]}"]
+
+
 def test_a_chart_of_nothing_or_of_both_kinds_is_refused(text_run, experiment, tuned):
     begun = [make_record("validation", 0, 0.5, step=10, wall_time_s=1)]
     path = experiment("new", begun, settings=SETTINGS, finished=False)

@@ -87,9 +87,9 @@ def text_scores(experiments: Sequence[TextExperiment]) -> Figure:
     for experiment in experiments:
         for (task, split), values in experiment.scores.items():
             group = groups.setdefault(f"{experiment.trained_on} → {task}, {split}", {})
-            label = experiment.variant
-            if labels.get(label) in group:
-                label = f"{label}, {experiment.path.name}"
+            places = ("", f", {experiment.path.name}", f", {experiment.path}")
+            names = (f"{experiment.variant}{place}" for place in places)
+            label = next(name for name in names if labels.get(name) not in group)
             group[labels.setdefault(label, len(labels))] = values
     lines = [
         _Line(label, *style)
