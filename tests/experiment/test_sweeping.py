@@ -197,7 +197,7 @@ def test_a_rate_that_fails_is_told_and_the_others_are_those_without_it(
 ):
     found = sweep(tmp_path / "out", learning_rates=(0.02, 1e38), quiet=False)
     told = capsys.readouterr().err
-    assert "Plot, ia3, lr-1e+38: seed-1: the loss is" in told
+    assert "Plot, ia3, lr-1e+38: seed-1: the norm of the gradient is nan" in told
     for trial, other in zip(found.trials[::2], swept.trials[::2], strict=True):
         assert trial == other
         mine, whole = (adapters_of(s.directory / trial.run) for s in (found, swept))

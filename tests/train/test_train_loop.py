@@ -118,7 +118,9 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(stand_in, poisoned):
     assert (caught.value.adapter, caught.value.step) == (0, 2)
     assert caught.value.rows == [10201, 10203]
     assert np.isnan(caught.value.loss)
-    assert "adapter 0 is nan in step 2, rows [10201, 10203]" in str(caught.value)
+    assert "adapter 0: the loss is nan in step 2, rows [10201, 10203]" in str(
+        caught.value
+    )
 
 
 def test_the_step_keeps_the_last_good_state_of_an_adapter_that_fails(
@@ -212,6 +214,7 @@ def test_a_gradient_that_is_not_finite_stops_too_and_names_all_rows(stand_in):
         stand_in.run([1], made=made)
     assert caught.value.rows == [1000, 1001, 1002, 1003]
     assert np.isfinite(caught.value.loss)
+    assert str(caught.value).startswith("adapter 0: the norm of the gradient is nan")
 
 
 def test_a_state_of_failed_adapters_is_an_error(stand_in, poisoned):

@@ -1,6 +1,7 @@
 """The loop: a generator of updates."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -41,18 +42,28 @@ class NonFiniteLoss(FloatingPointError):
         rows: `example_id` of the rows with a loss that is not finite; all rows of
             the batch where only the gradient is not.
         loss: The loss of the batch.
+        grad_norm: The norm of its gradient.
         failures: All adapters that failed in that step, this one included, where it
             is raised because none is left.
     """
 
-    def __init__(self, *, adapter: int, step: int, rows: list[int], loss: float):
-        self.adapter, self.step, self.rows, self.loss = adapter, step, rows, loss
+    def __init__(
+        self, *, adapter: int, step: int, rows: list[int], loss: float, grad_norm: float
+    ):
+        self.adapter, self.step, self.rows = adapter, step, rows
+        self.loss, self.grad_norm = loss, grad_norm
         self.failures: Mapping[int, NonFiniteLoss] = {adapter: self}
         super().__init__(
-            f"the loss of adapter {adapter} is {loss} in step {step}, rows {rows}; the "
+            f"adapter {adapter}: {self._found} in step {step}, rows {rows}; the "
             f"state after {step} updates is kept. Check these rows, take a lower "
             "learning rate, or compute in float32"
         )
+
+    @property
+    def _found(self) -> str:
+        if math.isfinite(self.loss):
+            return f"the norm of the gradient is {self.grad_norm}"
+        return f"the loss is {self.loss}"
 
     def told(self, run: str, places: Sequence[str], period: int | None) -> str:
         """The message for a run whose rows have names.
@@ -66,7 +77,7 @@ class NonFiniteLoss(FloatingPointError):
         last = self.step - self.step % period if period else 0
         kept = f"the checkpoint of step {last} is kept" if last else "nothing was saved"
         return (
-            f"{run}: the loss is {self.loss} in step {self.step}, with "
+            f"{run}: {self._found} in step {self.step}, with "
             f"{', '.join(places[:3])}{more}; stopped, {kept}. Look at these rows, take "
             "a lower learning rate, or compute in float32"
         )
@@ -168,6 +179,7 @@ def training_steps(
                 step=step,
                 rows=_guilty_rows(last_batch, row_is_finite, adapter),
                 loss=float(metrics["loss"][adapter]),
+                grad_norm=float(metrics["grad_norm"][adapter]),
             )
             for adapter in np.flatnonzero(failed & ~had_failed).tolist()
         }
