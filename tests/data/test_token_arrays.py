@@ -9,7 +9,7 @@ import pytest
 from tfew_jax.data import objectives, packing, token_arrays, tokenizer
 
 LENGTHS = {"inputs": 24, "targets": 12}
-TEXTS = ["lovely film and a great plot", "awful plot", "no", "", "dull " * 40] * 4
+TEXTS = ["lovely film and a great plot", "awful plot", "no", "", "dull " * 40] * 5
 
 
 @pytest.fixture(scope="module")

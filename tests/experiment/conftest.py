@@ -45,6 +45,12 @@ def base(base_directory):
 
 
 @pytest.fixture(scope="session")
+def dropping(base_directory):
+    """The toy base with dropout, where what is random in a step matters."""
+    return experiment.load_base(base_directory, dropout_rate=0.1)
+
+
+@pytest.fixture(scope="session")
 def tested(base, rows, test_rows, tmp_path_factory):
     """Two seeds of 16 rows each, scored on test rows, and rows to predict."""
     return experiment.fewshot(

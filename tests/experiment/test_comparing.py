@@ -1,6 +1,7 @@
 """A comparison is its single runs, done once, with what adapters write beside them."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import jax
@@ -49,6 +50,22 @@ def task(rows, test_rows):
         templates="Review: {{text}} Sentiment?", choices="bad ||| good", name="films"
     )
     return tasks.Task(spec=spec, train=rows, test=test_rows)
+
+
+@pytest.fixture(scope="module")
+def base_directory(base_directory, tmp_path_factory):
+    """The toy base, with dropout in training."""
+    copy = tmp_path_factory.mktemp("dropping") / "base"
+    shutil.copytree(base_directory, copy)
+    config = read(copy / "config.json")
+    config["model"]["dropout_rate"] = 0.1
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def base(base_directory):
+    return experiment.load_base(base_directory)
 
 
 @pytest.fixture(scope="module")

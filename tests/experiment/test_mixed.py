@@ -74,7 +74,7 @@ def test_any_mix_is_one_forward_pass(base, bank, rows, monkeypatch):
 
     monkeypatch.setattr(evaluate, "score_choices", spy)
     experiment.predict(base, bank, rows, adapters=NAMES)
-    assert shapes == [(16, 4, 16)]  # 9 rows, 2 and 3 choices
+    assert shapes == [(16, 4, 8)]  # 9 rows, 2 and 3 choices
 
 
 def test_rows_may_name_their_adapters(base, bank, rows, alone):

@@ -22,7 +22,7 @@ SHORTER = dataclasses.replace(RECIPE, num_steps=4)
 def make_arrays(folder, base, seed):
     """Sentences of words in one order that can be learned."""
     generator = np.random.default_rng(seed)
-    starts = generator.integers(len(WORDS), size=60)
+    starts = generator.integers(len(WORDS), size=160)
     texts = [" ".join((WORDS * 3)[s : s + 6]) for s in starts]
     pairs = token_arrays.make_pairs(
         texts,
@@ -33,6 +33,11 @@ def make_arrays(folder, base, seed):
     )
     rows = packing.pack(pairs, LENGTHS)
     return token_arrays.write(folder, rows, lengths=LENGTHS, vocabulary=base.tokenizer)
+
+
+@pytest.fixture(scope="module")
+def base(dropping):
+    return dropping
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,11 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
+def base(dropping):
+    return dropping
+
+
+@pytest.fixture(scope="module")
 def experiment_of_two_folds(base, rows):
     return study.Study(
         base,
@@ -183,6 +188,7 @@ def command(base_directory, rows_file, out):
         "CHOICES": "bad ||| good",
         "SEEDS": (0,),
         "NUM_FOLDS": 2,
+        "DROPOUT_RATE": 0.1,
         "TRAIN_STEPS": 120,
         "CHECKPOINT_PERIOD": 5,
     }

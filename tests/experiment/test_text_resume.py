@@ -27,6 +27,11 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it, nothing after it runs."""
 
 
+@pytest.fixture(scope="module")
+def base(dropping):
+    return dropping
+
+
 def moved(params):
     """How far (IA)^3 is from its start, which grows with the first updates."""
     flat = traverse_util.flatten_dict(dict(params), sep="/")

@@ -33,6 +33,11 @@ def make_study(base, rows, spec=SHORT, recipe=RECIPE, method=None, seeds=(0, 1))
 
 
 @pytest.fixture(scope="module")
+def base(dropping):
+    return dropping
+
+
+@pytest.fixture(scope="module")
 def short(base, rows):
     return make_study(base, rows)
 

@@ -15,7 +15,7 @@ from tfew_jax.experiment import ensembles, generating, scoring, voting
 TASK = {
     "name": "films",
     "templates": ["Review: {{text}} Sentiment? ||| {{answer_choices[label]}}"],
-    "choices": ["bad ||| good ||| dull plot"],
+    "choices": ["bad ||| lovely ||| dull plot"],
     "label_column": None,
     "lengths": {"inputs": 48, "targets": 8},
     "normalization": "mean",
