@@ -9,7 +9,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python -m build --quiet --wheel --outdir "$folder/dist" .
 python -m venv "$folder/env"
-"$folder/env/bin/python" -m pip install -qq "$folder"/dist/*.whl
+"$folder/env/bin/python" -m pip install -qq --no-compile "$folder"/dist/*.whl
 mkdir "$folder/elsewhere"
 cd "$folder/elsewhere"
 unset PYTHONPATH

@@ -40,10 +40,11 @@ prepare_venv() {
     *" peer "*)
       # The CPU build where an index or folder known to pip has it: the default
       # build for Linux brings gigabytes of CUDA along.
-      .venv/bin/python -m pip install -qq 'torch==2.13.0+cpu' 2>/dev/null ||
+      .venv/bin/python -m pip install -qq --no-compile 'torch==2.13.0+cpu' 2>/dev/null ||
         echo "no CPU build of torch at hand, taking the default build" ;;
   esac
-  .venv/bin/python -m pip install -qq -e ".${extras:+[$extras]}" || return 1
+  # Nor are 20,000 files compiled beforehand, of which most are never imported.
+  .venv/bin/python -m pip install -qq --no-compile -e ".${extras:+[$extras]}" || return 1
   for extra in "${missing[@]}" core; do
     echo "$hash $extra" >> "$stamp"
   done
