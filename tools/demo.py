@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=300, help="updates of a run")
+    parser.add_argument("--steps", type=int, default=200, help="updates of a run")
     # A model this small wants a higher rate than T-Few's 3e-3; found on TweetEval's
     # emotions, on which nothing here is measured.
     parser.add_argument("--learning-rate", type=float, default=1e-2, help="peak rate")
