@@ -54,7 +54,7 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Tracing makes many objects, and what is imported stays: collecting garbage as often as
-# Python does by itself takes a tenth of the time.
+# Python does by itself takes three or four percent of the time.
 gc.freeze()
 gc.set_threshold(100_000, 20, 50)
 
