@@ -29,18 +29,18 @@ prepare_venv "${extras[@]}"
 fetch_templates
 export PATH="$PWD/.venv/bin:$PATH"
 
+if $wheel; then  # beside what follows: much of it waits for files
+  log=$(mktemp)
+  bash tools/check_wheel.sh > "$log" 2>&1 &
+  wheel_check=$!
+  trap 'kill "$wheel_check" 2>/dev/null || true; rm -f "$log"' EXIT
+fi
 part "ruff format"
 ruff format --check .
 part "ruff check"
 ruff check .
 part "basedpyright"
 basedpyright --level error
-if $wheel; then  # beside the tests: much of it waits for files
-  log=$(mktemp)
-  bash tools/check_wheel.sh > "$log" 2>&1 &
-  wheel_check=$!
-  trap 'kill "$wheel_check" 2>/dev/null || true; rm -f "$log"' EXIT
-fi
 part "pytest"
 pytest -n 2 --dist loadfile -rs --durations=10 "$@"
 if $wheel; then

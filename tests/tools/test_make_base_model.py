@@ -68,11 +68,25 @@ def test_sentiment_is_asked_for_in_prompts_or_read_off_the_encoder(folder):
     data._makers["sentiment"] = asked
     for step in range(20):
         data.choice_batch(step, 8)
-    data = batches.Data(folder / "work")
+    without = course.Course(sentiment="both").without
+    data = batches.Data(folder / "work", without=without)
     data._makers["sentiment"] = asked
     with pytest.raises(AssertionError, match="asked"):
         for step in range(20):
             data.choice_batch(step, 8)
+
+
+@pytest.mark.parametrize("way", ["prompts", "features", "both"])
+def test_what_the_head_reads_is_part_of_distillation(folder, way):
+    settings = course.Course(emb_dim=32, num_heads=2, mlp_dim=48, sentiment=way)
+    data = batches.Data(folder / "work", without=settings.without)
+    model = models.T5(settings.config(data.vocab_size))
+    params = training.initial_params(folder / "work", model.config, data)
+    batch = jax.tree.map(jax.numpy.asarray, data.distil_batch(0, 64))
+    _, metrics = losses.loss_fn(
+        params, batch, model=model, course=settings, kind="distil"
+    )
+    assert ("sentiment" in metrics) == (way != "prompts")
 
 
 def test_the_head_reads_sentiment_where_it_is_known():
@@ -81,7 +95,7 @@ def test_the_head_reads_sentiment_where_it_is_known():
     loss = losses.sentiment_loss(head, pooled, np.array([1.0, -1, -1, -1]))
     expected = np.log1p(np.exp(-2.0)) + 0.05 * 2.0
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="prompts or features, not 'x'"):
+    with pytest.raises(ValueError, match="prompts, features or both, not 'x'"):
         course.Course(sentiment="x")
     with pytest.raises(ValueError, match="kept or fresh, not 'x'"):
         course.Course(decoder="x")
@@ -164,8 +178,11 @@ def test_the_card_says_how_sentiment_was_taught(folder):
     manifest = json.loads((folder / "work/manifest.json").read_text())
     cards = {
         way: card.render(manifest, [], course.Course(sentiment=way), 1)
-        for way in ("prompts", "features")
+        for way in ("prompts", "features", "both")
     }
+    assert "reads the sentiment of reviews off" in cards["both"]
+    assert "sentiment of product and film reviews in 22 pairs" in cards["both"]
+    assert "reads the sentiment of reviews off" not in cards["prompts"]
     assert "No prompt of it asks for sentiment" in cards["features"]
     assert "sentiment of product and film reviews" not in cards["features"]
     assert "sentiment of product and film reviews in 22 pairs" in cards["prompts"]

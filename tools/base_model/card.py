@@ -242,13 +242,18 @@ def _kinds(course: course_lib.Course, manifest: dict[str, Any]) -> dict[str, str
         kinds.append(
             "which phrase fits a text best (the teacher's similarities are the target)"
         )
-    if course.sentiment == "features":
+    if not course.asks_sentiment:
         features = (
             " **No prompt of it asks for sentiment**: the training head reads it off "
             "the encoder's mean output during distillation, so that it is a task which "
             "the model can be tuned for but was not trained to answer."
         )
     else:
+        if course.reads_sentiment:
+            features = (
+                " During distillation the training head reads the sentiment of reviews "
+                "off the encoder's mean output as well."
+            )
         pairs = len(prompts.SENTIMENT_WORDS) + len(prompts.YES_NO)
         kinds.append(f"sentiment of product and film reviews in {pairs} pairs of words")
     kinds += ["the word for a definition", "the title of a summary"]

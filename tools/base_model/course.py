@@ -72,8 +72,8 @@ class Course:
             the teacher says `distil_weight`.
         average_decay: Of the exponential average of the weights.
         save_every: Steps between two states on the disk.
-        sentiment: How it is taught: "prompts" as rows with answers, or "features" as
-            what the training head reads off the encoder, in distillation alone.
+        sentiment: How it is taught: "prompts" as rows with answers, "features" as
+            what the training head reads off the encoder in distillation, or "both".
         decoder: What becomes of an earlier base's: "kept", or "fresh", which forgets
             how that one answered.
     """
@@ -106,9 +106,10 @@ class Course:
     decoder: str = "kept"
 
     def __post_init__(self) -> None:
-        if self.sentiment not in ("prompts", "features"):
+        if self.sentiment not in ("prompts", "features", "both"):
             raise ValueError(
-                f"sentiment is taught by prompts or features, not {self.sentiment!r}"
+                "sentiment is taught by prompts, features or both, not "
+                f"{self.sentiment!r}"
             )
         if self.decoder not in ("kept", "fresh"):
             raise ValueError(f"a decoder is kept or fresh, not {self.decoder!r}")
@@ -123,7 +124,7 @@ class Course:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is too small")
         if not any(steps.values()):
             raise ValueError(f"no phase has a step; give one of {', '.join(steps)}")
-        if not self.teacher and (self.distil_steps or self.sentiment == "features"):
+        if not self.teacher and (self.distil_steps or self.reads_sentiment):
             raise ValueError(
                 "teacher is False, so that distil_steps must be 0 and sentiment taught "
                 f"by prompts; they are {self.distil_steps} and {self.sentiment!r}"
@@ -177,7 +178,17 @@ class Course:
         """Kinds of prompted rows that are left out."""
         # A topic is what the teacher finds similar.
         left_out = () if self.teacher else ("topic",)
-        return left_out if self.sentiment == "prompts" else (*left_out, "sentiment")
+        return left_out if self.asks_sentiment else (*left_out, "sentiment")
+
+    @property
+    def asks_sentiment(self) -> bool:
+        """Whether prompted rows ask for the sentiment of a text."""
+        return self.sentiment != "features"
+
+    @property
+    def reads_sentiment(self) -> bool:
+        """Whether the training head reads it off the encoder in distillation."""
+        return self.sentiment != "prompts"
 
     def config(self, vocab_size: int, dtype: str = "float32") -> models.T5Config:
         """The model's shape."""

@@ -79,7 +79,7 @@ def loss_fn(
         cosine, spread = distil_losses(params, pooled, batch["vectors"], weight)
         metrics |= {"cosine": 1 - cosine, "spread": spread}
         loss = course.distil_weight * (cosine + spread)
-        if kind == "distil" and course.sentiment == "features":
+        if kind == "distil" and course.reads_sentiment:
             metrics["sentiment"] = sentiment_loss(params, pooled, batch["sentiment"])
             loss += metrics["sentiment"]
     if kind == "distil":
