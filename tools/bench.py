@@ -3,7 +3,8 @@ r"""Times a training step and rank classification; one JSON line a measurement.
     python tools/bench.py --what train,rank --size small --batch 8 --seq 128 \
         --choices 4 --choice-len 8 --threads 1
 
-Random weights, synthetic ids, float32 unless told otherwise. Wall seconds are noisy on
+Random weights that bfloat16 holds, as many models are stored, and synthetic ids; it
+computes in float32 unless told otherwise. Wall seconds are noisy on
 a machine that does other things too; `cpu_median_s` (CPU seconds of the process) with
 `--threads 1` is the robust number. Compile time is given apart. On a CPU freed memory
 is kept for the next step, as `tfew train` does.
@@ -58,6 +59,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default="auto",
         choices=["auto", "scanned", "unrolled"],
         help="auto: unrolled on a CPU, where a scan copies each layer's kernels",
+    )
+    parser.add_argument(
+        "--weights",
+        default="bfloat16",
+        choices=["bfloat16", "float32"],
+        help="what holds all frozen weights, as the embedded base's are stored; the "
+        "computation is of --dtype",
     )
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10)
@@ -127,6 +135,7 @@ def report(
         "steps": options.steps,
         "size": options.size,
         "dtype": options.dtype,
+        "weights": options.weights,
         "layers": options.layers,
         "shapes": shapes,
         "threads": options.threads or len(os.sched_getaffinity(0)),
@@ -170,12 +179,14 @@ def bench_train(options: argparse.Namespace, config: Any, *, name: str) -> None:
     import functools
 
     import jax
+    from benchmarks import weights
 
     from tfew_jax import losses, models, optim, peft, train
 
     method = peft.get("ia3")()
     model = models.T5(config, method)
     params = models.init(config, method, jax.random.key(0))
+    params = weights.stored(params, method, options)
     trainable, frozen = train.partition(params, method)
     boxed = models.boxed_abstract_params(config, method)
     axes, _ = train.partition(optim.stacked_axes(boxed), method)
@@ -205,12 +216,14 @@ def bench_train(options: argparse.Namespace, config: Any, *, name: str) -> None:
 def bench_rank(options: argparse.Namespace, config: Any, *, name: str) -> None:
     """Scores of the choices of a batch by an adapter that is not folded."""
     import jax
+    from benchmarks import weights
 
     from tfew_jax import losses, models, peft
 
     method = peft.get("ia3")()
     model = models.T5(config, method)
     params = models.init(config, method, jax.random.key(0))
+    params = weights.stored(params, method, options)
     batch = synthetic_batch(options, config.vocab_size)
 
     def rank(params: Any, batch: Any) -> Any:
@@ -245,10 +258,11 @@ def _mixed(options: argparse.Namespace, config: Any) -> None:
 def _ensemble(options: argparse.Namespace, config: Any) -> None:
     """The vote of several prompts on a batch."""
     import jax
-    from benchmarks import ensemble
+    from benchmarks import ensemble, weights
 
     (name,) = NAMES["ensemble"]
-    score, params = ensemble.scorer(config)
+    score, params, method = ensemble.scorer(config)
+    params = weights.stored(params, method, options)
     batch = synthetic_batch(options, config.vocab_size)
     program, compile_s = compiled(jax.jit(score), params, batch)
     measure(name, lambda: ensemble.vote(program(params, batch)), compile_s, options)

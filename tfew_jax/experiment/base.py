@@ -50,6 +50,14 @@ class Base:
             )
 
     @functools.cached_property
+    def packed(self) -> Params:
+        """The parameters as programs take them, by `models.pack`: the same values.
+
+        Packed kernels lie beside the unpacked ones and take half of their memory.
+        """
+        return models.pack(self.params, dtype=self.config.dtype)
+
+    @functools.cached_property
     def weights_fingerprint(self) -> str:
         """Tells models apart; the same in another dtype or with layers stacked.
 

@@ -77,7 +77,7 @@ class Measurer:
                 start = time.monotonic()
                 if name not in self.frozen_scores:
                     model = models.T5(self.base.config, None)
-                    scored = self._score(model, self.base.params, run, view)
+                    scored = self._score(model, self.base.packed, run, view)
                     self.frozen_scores[name] = scored
                 scored = self.frozen_scores[name]
                 record = self.record(name, "zero_shot", run, view, scored)

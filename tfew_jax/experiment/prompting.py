@@ -200,7 +200,7 @@ class PromptStudy:
         record = self.measurer.measure(
             run,
             models.T5(self.base.config, None),
-            self.base.params,
+            self.base.packed,
             path,
             records,
             {

@@ -104,9 +104,9 @@ def adapted(
 ) -> tuple[models.T5, Params]:
     """The model of an adapter or a bank, or the frozen one alone; its parameters."""
     if adapter is None:
-        return models.T5(base.config, None), base.params
+        return models.T5(base.config, None), base.packed
     stack = models.stack_layers if base.config.scan_layers else models.unstack_layers
-    frozen = train.frozen_half(base.params, adapter.method)
+    frozen = train.frozen_half(base.packed, adapter.method)
     params = train.combine(stack(adapter.params), frozen)
     return models.T5(base.config, adapter.method), params
 

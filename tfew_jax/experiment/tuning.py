@@ -155,7 +155,7 @@ class Tuner:
                 )
             initial.check(base.config, source="the adapter to start from")
         self.model = models.T5(base.config, method)
-        self._frozen = train.frozen_half(base.params, method)
+        self._frozen = train.frozen_half(base.packed, method)
         self._init_trainable = _initializer(base.config, method)
         self._programs = _make_programs(base.config, *_shared(method, recipe))
 

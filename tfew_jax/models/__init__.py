@@ -12,6 +12,7 @@ from tfew_jax.models.apply import (
 )
 from tfew_jax.models.config import SIZES, T5Config
 from tfew_jax.models.decoding import beam_decode, greedy_decode
+from tfew_jax.models.products import pack
 from tfew_jax.models.stacking import stack_layers, unstack_layers
 from tfew_jax.models.t5 import T5
 
@@ -26,6 +27,7 @@ __all__ = [
     "greedy_decode",
     "init",
     "member_log_probs",
+    "pack",
     "shift_right",
     "stack_layers",
     "target_log_probs",

@@ -18,6 +18,7 @@ from tfew_jax import peft, sharding
 from tfew_jax.models.cache import KeysValues
 from tfew_jax.models.config import T5Config
 from tfew_jax.models.dropout import DropoutSite, dropout
+from tfew_jax.models.products import product
 
 _MASKED = -1e10
 
@@ -56,7 +57,7 @@ class Dense(nn.Module):
         init = sharding.boxed(nn.initializers.normal(self.stddev), self.axes)
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", init, shape, jnp.float32)
-        y = jnp.dot(x, kernel.astype(self.config.dtype))
+        y = product(x, kernel, dtype=self.config.dtype)
         return peft.dense(self.method, x, y, adapter_index)
 
 
@@ -76,8 +77,13 @@ class TokenEmbedder(nn.Module):
 
     def attend(self, x: Float[Array, "*rest embed"]) -> Float[Array, "*rest vocab"]:
         """Logits in float32."""
-        kernel = self.embedding.astype(self.config.dtype).T
-        return jnp.dot(x, kernel, preferred_element_type=jnp.float32)
+        return product(
+            x,
+            self.embedding,
+            dtype=self.config.dtype,
+            transposed=True,
+            result_dtype=jnp.float32,
+        )
 
 
 class Logits(nn.Module):
@@ -91,8 +97,8 @@ class Logits(nn.Module):
         init = sharding.boxed(init, ("embed", "vocab"))
         shape = (self.config.emb_dim, self.config.vocab_size)
         kernel = self.param("kernel", init, shape, jnp.float32)
-        kernel = kernel.astype(self.config.dtype)
-        return jnp.dot(x, kernel, preferred_element_type=jnp.float32)
+        dtype = self.config.dtype
+        return product(x, kernel, dtype=dtype, result_dtype=jnp.float32)
 
 
 class RMSNorm(nn.Module):

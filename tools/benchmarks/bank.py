@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import turns
+from benchmarks import turns, weights
 
 NAMES = ("bank.five_together", "bank.five_apart")
 NUM_ADAPTERS = 5
@@ -34,6 +34,7 @@ def measure(
 
     method = peft.get("ia3")()
     params = models.init(config, method, jax.random.key(0))
+    params = weights.stored(params, method, options)
     trainable, frozen = train.partition(params, method)
     axes, _ = train.partition(
         optim.stacked_axes(models.boxed_abstract_params(config, method)), method

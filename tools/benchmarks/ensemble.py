@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tfew_jax import losses, metrics, models
+from tfew_jax import losses, metrics, models, peft
 from tfew_jax.peft import prompt
 from tfew_jax.types import Batch, Params
 
@@ -21,8 +21,10 @@ LENGTH = 100
 
 def scorer(
     config: models.T5Config, *, num_prompts: int = NUM_PROMPTS, length: int = LENGTH
-) -> tuple[Callable[..., Float[Array, "members batch choices"]], Params]:
-    """The function that scores a batch by all prompts, and its parameters."""
+) -> tuple[
+    Callable[..., Float[Array, "members batch choices"]], Params, peft.PeftMethod
+]:
+    """The function that scores a batch by all prompts, its parameters, the method."""
     method = prompt.Prompt(length=length, num_adapters=1 + num_prompts)
     model = models.T5(config, method)
     members = np.arange(1, 1 + num_prompts)  # slot 0 is the frozen model alone
@@ -32,7 +34,7 @@ def scorer(
         mask = losses.target_mask(batch)
         return jax.vmap(lambda own: losses.choice_scores(own, mask))(log_probs)
 
-    return score, models.init(config, method, jax.random.key(0))
+    return score, models.init(config, method, jax.random.key(0)), method
 
 
 def vote(scores: Any) -> Int[np.ndarray, " rows"]:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import turns
+from benchmarks import turns, weights
 
 NAMES = ("mixed.one_adapter", "mixed.each_row_its_own")
 NUM_ROWS = 32  # and as many adapters
@@ -35,6 +35,7 @@ def measure(
     programs, seconds = [], []
     for method in (single, bank):
         params = models.init(config, method, jax.random.key(0))
+        params = weights.stored(params, method, options)
         arguments = _moved(params, method), _batch(options, config, method)
 
         def forward(params: Any, batch: Any, method: Any = method) -> Any:
