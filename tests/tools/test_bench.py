@@ -14,7 +14,6 @@ def records(repository):
     command = [sys.executable, "tools/bench.py", "--size", "tiny", "--seq", "8"]
     command += ["--batch", "2", "--choices", "2", "--choice-len", "3"]
     command += ["--threads", "1", "--warmup", "1", "--steps", "2"]
-    command += ["--layers", "scanned"]  # compiles faster
     command += ["--what", "train,rank,mixed,bank"]
     done = subprocess.run(
         command, cwd=repository, capture_output=True, text=True, check=True

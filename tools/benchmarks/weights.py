@@ -3,8 +3,6 @@
 import argparse
 from typing import Any
 
-PRECISIONS = ("bfloat16", "float32")
-
 
 def stored(params: Any, method: Any, options: argparse.Namespace) -> Any:
     """Parameters whose frozen half was stored in the precision of `--weights`.
